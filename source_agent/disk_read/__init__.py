@@ -1,0 +1,1 @@
+"""Block readers: drivers that read a snapshot's disks, behind one port."""

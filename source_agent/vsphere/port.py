@@ -1,0 +1,166 @@
+"""What the agent needs of a vCenter: methods, meaning, failure kinds.
+
+One driver speaks to real vCenters (``connection.py`` and its neighbours), one lives in memory for tests; both pass
+``tests/contracts/test_vsphere_contract.py``. All sizes and offsets are bytes. Methods may be called from any thread.
+
+Every method may raise SourceUnavailableError (no answer; retrying may help), CertificateError (the vCenter is not the
+one that was pinned), AccessDeniedError (login or privilege refused, the privilege named) and SourceError (any other
+fault, the vendor's text kept). Reads log in again once by themselves; mutations are sent once and never repeated.
+"""
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from common.extent import Extent
+from common.ids import DiskKey, ReplicaId
+
+
+class Backing(enum.StrEnum):
+    """What lies behind a virtual disk, as far as the rules care."""
+
+    FILE = "file"
+    VIRTUAL_RDM = "virtual-rdm"
+    PHYSICAL_RDM = "physical-rdm"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class DiskInfo:
+    """One virtual disk of a VM, or of a snapshot's frozen configuration."""
+
+    key: DiskKey
+    label: str
+    uuid: str
+    capacity_bytes: int
+    backing: Backing
+    backing_path: str
+    """``[datastore] folder/file.vmdk``; in a snapshot's configuration the frozen base, not the running delta."""
+    change_id: str | None
+    """None when the disk is not tracked; only a snapshot's value is ever stored."""
+    independent: bool
+    shared_bus: bool
+    encrypted: bool
+    controller: str
+    bus: int
+    unit: int
+    adapter: str
+    """VMDK descriptor's word for the controller: lsilogic, buslogic or ide."""
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotInfo:
+    """A node of a VM's snapshot tree."""
+
+    moref: str
+    name: str
+    description: str
+    created: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class VmInfo:
+    """A VM as inventory and preflight see it."""
+
+    moref: str
+    name: str
+    instance_uuid: ReplicaId
+    template: bool
+    powered_on: bool
+    hardware_version: int
+    """The number behind ``vmx-``."""
+    encrypted: bool
+    """The VM home is encrypted (config.keyId set). The key id itself is not read further."""
+    has_vtpm: bool
+    tracking_supported: bool
+    tracking_enabled: bool
+    consolidation_needed: bool
+    disks: tuple[DiskInfo, ...]
+    snapshots: tuple[SnapshotInfo, ...]
+    """The whole tree, parents first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A snapshot made by us, with the configuration it froze."""
+
+    moref: str
+    name: str
+    created: datetime
+    disks: tuple[DiskInfo, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedPage:
+    """One answer to a changed-blocks query; may cover only the beginning of what was asked."""
+
+    offset: int
+    length: int
+    areas: tuple[Extent, ...]
+
+
+class VSphere(Protocol):
+    """A logged-in vCenter."""
+
+    def vms(self) -> Sequence[VmInfo]:
+        """All VMs that the login may see, by name."""
+        ...
+
+    def vm(self, name: str) -> VmInfo:
+        """The VM called ``name``, or whose moref or instance UUID it is; fresh, never from a cache.
+
+        Raises:
+            NotFoundError: no such VM.
+            PreconditionError: several VMs bear the name; they are listed with their morefs.
+        """
+        ...
+
+    def enable_tracking(self, moref: str) -> None:
+        """Switch changed-block tracking on; in force from the next snapshot."""
+        ...
+
+    def create_snapshot(self, moref: str, name: str, description: str, *, quiesce: bool) -> Snapshot:
+        """Take a snapshot without memory.
+
+        The call is sent once. When its outcome is unknown (a broken connection), the snapshot is looked for by
+        ``name``, which must therefore be unique, before SourceUnavailableError is raised.
+        """
+        ...
+
+    def remove_snapshot(self, moref: str, snapshot: str) -> None:
+        """Remove the one snapshot with moref ``snapshot`` and consolidate; a missing one is no error."""
+        ...
+
+    def changed_page(self, moref: str, snapshot: str, disk: DiskKey, change_id: str, offset: int) -> ChangedPage:
+        """One page of areas that changed between ``change_id`` and the snapshot, from ``offset`` on, as answered.
+
+        Raises:
+            ChangeTrackingError: the change id is unknown, from before a reset, or tracking is off.
+        """
+        ...
+
+    def attach_disk(self, moref: str, disk: DiskInfo) -> "AttachedDisk":
+        """Attach a snapshot's disk to the VM ``moref`` (the agent's own), independent and non-persistent."""
+        ...
+
+    def detach_disk(self, moref: str, disk: DiskKey) -> None:
+        """Detach a disk from the VM without touching its file; a missing one is no error."""
+        ...
+
+    def close(self) -> None:
+        """Log out; never raises."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AttachedDisk:
+    """A hot-added disk: where the guest operating system sees it."""
+
+    key: DiskKey
+    """Device key on the agent's VM, for detaching."""
+    bus: int
+    """SCSI bus number of the controller."""
+    unit: int
+    """SCSI target on it."""

@@ -1,0 +1,1 @@
+"""Whether the appliance can do its work, component by component."""

@@ -1,0 +1,1 @@
+"""The appliance's certificate authority, and who a client certificate is."""

@@ -1,0 +1,1 @@
+"""Key servers of the target's own site behind one port: KMIP, embedded, memory."""

@@ -1,0 +1,1 @@
+"""Points: staging, commit, chains, verify, export."""

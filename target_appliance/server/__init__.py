@@ -1,0 +1,1 @@
+"""gRPC on the data port: one policy row per RPC, one thin service per proto service."""

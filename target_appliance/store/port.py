@@ -1,0 +1,106 @@
+"""What the appliance asks of a store: folders of files that are written once, made durable, then renamed into place.
+
+Paths are relative, made of names that ``common.ids`` has parsed or that are fixed in the code, joined by ``/``. Drivers
+never follow a symbolic link, never leave their root, and pass ``tests/contracts/test_store_contract.py``. A wrapper
+with the same port injects faults (``tests/faults``).
+
+What a store must offer: atomic rename of a folder within the store, exclusive creation, durable folders after
+``sync_folder``, files past 2 TiB. Failure kinds: StoreFullError (no room), StoreError (anything else the medium did;
+never called corruption), NotFoundError (no such file or folder), AlreadyExistsError.
+"""
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Protocol, Self
+
+
+class WriteFile(Protocol):
+    """A file being written, front to back, by one thread."""
+
+    @property
+    def position(self) -> int:
+        """Bytes written so far."""
+        ...
+
+    def append(self, pieces: Sequence[bytes | bytearray | memoryview]) -> None:
+        """Write all pieces behind one another; the buffers stay the caller's."""
+        ...
+
+    def overwrite(self, offset: int, data: bytes) -> None:
+        """Replace bytes already written, for headers that are known last."""
+        ...
+
+    def sync(self) -> None:
+        """Make durable what was written. A failure here is final for the file: it is never retried to success."""
+        ...
+
+    def close(self) -> None:
+        """Close without making durable."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class ReadFile(Protocol):
+    """A file open for reading; ``read_at`` may be called from several threads."""
+
+    @property
+    def size(self) -> int:
+        """Bytes in the file."""
+        ...
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """At most ``length`` bytes from ``offset``; shorter only at the end of the file."""
+        ...
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class Store(Protocol):
+    """A tree of files."""
+
+    def create(self, path: str) -> WriteFile:
+        """A new file; its folder must exist. Raises AlreadyExistsError."""
+        ...
+
+    def open(self, path: str) -> ReadFile:
+        """An existing regular file. Raises NotFoundError."""
+        ...
+
+    def make_folder(self, path: str) -> None:
+        """Make a folder and its missing parents, durable; an existing one is fine."""
+        ...
+
+    def names(self, path: str) -> tuple[str, ...]:
+        """Names in a folder, sorted; empty when the folder does not exist."""
+        ...
+
+    def rename(self, old: str, new: str) -> None:
+        """Move a file or folder; a file replaces an existing file, a folder never replaces anything."""
+        ...
+
+    def sync_folder(self, path: str) -> None:
+        """Make the names in a folder durable."""
+        ...
+
+    def protect(self, path: str) -> None:
+        """Make a file read-only for good."""
+        ...
+
+    def remove_tree(self, path: str) -> None:
+        """Remove a folder with all in it; a missing one is fine."""
+        ...
+
+    def free_bytes(self) -> int:
+        """Room left for new data."""
+        ...
