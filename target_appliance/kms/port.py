@@ -13,6 +13,10 @@ from typing import Protocol
 from common.ids import TenantId
 
 
+ALGORITHM = "AES-256-GCM"
+"""How a DEK is wrapped; the only value of ``WrappedKey.algorithm``."""
+
+
 class KekState(enum.StrEnum):
     """KMIP's key states, and ABSENT for a key that the server does not know (any more)."""
 
@@ -26,7 +30,7 @@ class KekState(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class WrappedKey:
-    """A data-encryption key under a KEK; safe to store. ``algorithm`` is ``AES-256-GCM``."""
+    """A data-encryption key under a KEK; safe to store. ``algorithm`` is ALGORITHM."""
 
     kek_id: str
     algorithm: str
