@@ -12,7 +12,6 @@ from typing import Protocol
 
 from common.ids import TenantId
 
-
 ALGORITHM = "AES-256-GCM"
 """How a DEK is wrapped; the only value of ``WrappedKey.algorithm``."""
 
