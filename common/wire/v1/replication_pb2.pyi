@@ -401,7 +401,7 @@ Global___WriteOpen: _TypeAlias = WriteOpen  # noqa: Y015
 
 @_typing.final
 class GrainBatch(_message.Message):
-    """Some grains of one disk, each at most once per sync. Columns of equal length, one entry per grain."""
+    """Some grains of one disk; indices rise strictly over the whole stream. Columns of equal length, one entry per grain."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

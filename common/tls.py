@@ -1,0 +1,167 @@
+"""Certificate files of one side: loaded, checked against each other and the clock, before any connection is tried.
+
+gRPC reports a refused handshake as "Socket closed" whatever the reason, so what can be known beforehand is checked here,
+and ``explain_refusal`` asks again with a handshake whose errors have words.
+"""
+
+import socket
+import ssl
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import grpc
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+
+from common.clock import Clock
+from common.errors import CertificateError, KeysapartError, TargetUnavailableError
+
+
+@dataclass(frozen=True)
+class TlsFiles:
+    """Where one side keeps its trust and its identity; all PEM."""
+
+    ca: Path
+    certificate: Path
+    key: Path
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The files' contents. Never log one: it holds the private key."""
+
+    files: TlsFiles
+    ca_pem: bytes
+    certificate_pem: bytes
+    key_pem: bytes
+    certificate: x509.Certificate
+
+    @property
+    def not_after(self) -> datetime:
+        """End of the certificate's life."""
+        return self.certificate.not_valid_after_utc
+
+    @property
+    def uris(self) -> tuple[str, ...]:
+        """URI subject alternative names, as they stand in the certificate."""
+        try:
+            names = self.certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        except x509.ExtensionNotFound:
+            return ()
+        return tuple(names.get_values_for_type(x509.UniformResourceIdentifier))
+
+
+def _read(path: Path, what: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CertificateError(
+            f"the {what} {path} cannot be read ({error.strerror})",
+            subject=f"file {path}",
+            next_step="put the files there that target-appliance tenants add wrote, or correct the configuration",
+        ) from error
+
+
+def load_identity(files: TlsFiles, clock: Clock) -> Identity:
+    """Read and check the three files.
+
+    Raises:
+        CertificateError: one is missing or not PEM, key and certificate do not belong together, or the certificate
+            is expired or not yet valid.
+    """
+    ca_pem = _read(files.ca, "CA file")
+    certificate_pem = _read(files.certificate, "certificate")
+    key_pem = _read(files.key, "private key")
+    try:
+        x509.load_pem_x509_certificates(ca_pem)
+        certificate = x509.load_pem_x509_certificate(certificate_pem)
+        key = load_pem_private_key(key_pem, password=None)
+    except (ValueError, TypeError) as error:
+        raise CertificateError(
+            f"{files.ca}, {files.certificate} or {files.key} is not the PEM it should be",
+            subject=f"file {files.certificate}",
+            next_step="restore the files from where they were issued",
+        ) from error
+    spki = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    if key.public_key().public_bytes(*spki) != certificate.public_key().public_bytes(*spki):
+        raise CertificateError(
+            f"{files.key} is not the key of {files.certificate}",
+            subject=f"file {files.key}",
+            next_step="put the key back that was made for this certificate",
+        )
+    check_validity(certificate, f"the certificate {files.certificate}", clock)
+    return Identity(files, ca_pem, certificate_pem, key_pem, certificate)
+
+
+def check_validity(certificate: x509.Certificate, what: str, clock: Clock) -> None:
+    """Raise CertificateError unless ``certificate``, called ``what``, is valid now."""
+    now = clock.now()
+    if now > certificate.not_valid_after_utc:
+        raise CertificateError(
+            f"{what} expired on {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC",
+            subject=what,
+            next_step="have the target's operator issue a new one with target-appliance tenants add",
+        )
+    if now < certificate.not_valid_before_utc:
+        raise CertificateError(
+            f"{what} is not valid before {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC",
+            subject=what,
+            next_step="check this machine's clock",
+        )
+
+
+def channel_credentials(identity: Identity) -> grpc.ChannelCredentials:
+    """What a gRPC client needs for mutual TLS."""
+    return grpc.ssl_channel_credentials(identity.ca_pem, identity.key_pem, identity.certificate_pem)
+
+
+def server_credentials(identity: Identity) -> grpc.ServerCredentials:
+    """What a gRPC server needs for mutual TLS; a client without a certificate of the CA is refused."""
+    return grpc.ssl_server_credentials(
+        [(identity.key_pem, identity.certificate_pem)], root_certificates=identity.ca_pem, require_client_auth=True
+    )
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """``host:port`` or ``[v6]:port`` taken apart. Raises ValueError."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def explain_refusal(address: str, identity: Identity, *, timeout_seconds: float = 5.0) -> KeysapartError | None:
+    """Why the server at ``address`` does not talk to us, found by a TLS handshake; None when that succeeds."""
+    subject = f"target {address}"
+    host, port = split_address(address)
+    context = ssl.create_default_context(cadata=identity.ca_pem.decode())
+    context.load_cert_chain(identity.files.certificate, identity.files.key)
+    context.set_alpn_protocols(["h2"])
+    try:
+        with (
+            socket.create_connection((host, port), timeout=timeout_seconds) as plain,
+            context.wrap_socket(plain, server_hostname=host) as secure,
+        ):
+            # In TLS 1.3 the server judges our certificate after our side of the handshake is over: its verdict
+            # arrives with the first read.
+            secure.settimeout(timeout_seconds)
+            secure.recv(1)
+    except ssl.SSLCertVerificationError as error:
+        return CertificateError(
+            f"the target at {address} shows a certificate that {identity.files.ca} does not vouch for"
+            f" ({error.verify_message})",
+            subject=subject,
+            next_step="check the address, and that the CA file is the one this target's operator handed over",
+        )
+    except ssl.SSLError as error:
+        return CertificateError(
+            f"the target at {address} refuses this agent's certificate ({error.reason or error})",
+            subject=subject,
+            next_step="have its operator issue a certificate with target-appliance tenants add",
+        )
+    except OSError as error:
+        return TargetUnavailableError(
+            f"the target at {address} does not answer ({error.strerror or error})",
+            subject=subject,
+            next_step="check that target-appliance serves there and that the network lets the agent through",
+        )
+    return None
