@@ -1,0 +1,64 @@
+# Everything a developer does, each target by itself on a fresh clone: all of them set the tree up first.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PY := .venv/bin/python
+# Tests in parallel; the machine's processors by default.
+JOBS ?= $(shell nproc)
+# Where `make lab` keeps its files.
+LAB ?= build/lab
+# Options of `make bench`, such as BENCH="--quick" or BENCH="--large".
+BENCH ?=
+
+VENV_READY := .venv/.installed
+LAB_READY := build/.lab-built
+LAB_SOURCES := $(wildcard tests/lab/vcenter/*.go tests/lab/vcenter/go.* tests/lab/vcenter/*/*.go tests/lab/build.py)
+
+.PHONY: help setup demo test lint bench lab proto lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(LAB_READY) ## .venv from requirements.lock, the project in it, the lab's vCenter; quick the second time
+
+$(VENV_READY): requirements.lock pyproject.toml scripts/install-venv.sh scripts/find-python.sh
+	@scripts/need.sh setup git=git scripts/find-python.sh=python3 scripts/find-python.sh=python3-venv
+	scripts/install-venv.sh
+	@touch $@
+
+$(LAB_READY): $(VENV_READY) $(LAB_SOURCES)
+	$(PY) -m tests.lab build
+	@mkdir -p $(@D)
+	@touch $@
+
+demo: setup ## two sites on this machine, an encrypted VM replicated, the source stopped, the copy compared
+	$(PY) -m tests.lab demo
+
+test: setup ## all tests, with branch coverage of the three packages held at 90 % or more
+	@scripts/need.sh tests qemu-img=qemu-utils
+	$(PY) -m pytest -n $(JOBS) --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
+
+lint: setup ## every check without a test run: style, types, imports, generated files, scripts, units, containers
+	@scripts/need.sh --optional lint shellcheck=shellcheck systemd-analyze=systemd
+	scripts/lint.sh
+
+bench: setup ## our speed beside nbdcopy into LUKS, restic and the bare pipe (options: BENCH="--quick")
+	@scripts/need.sh benchmarks qemu-nbd=qemu-utils nbdcopy=libnbd-bin certtool=gnutls-bin restic=restic
+	$(PY) -m benchmarks $(BENCH)
+
+lab: setup ## the lab in build/lab, until you interrupt it: vCenter, guests, hot-add and two KMS
+	$(PY) -m tests.lab up $(LAB)
+
+proto: $(VENV_READY) ## common/wire from proto/
+	scripts/proto.sh
+
+lock: $(VENV_READY) ## requirements.lock from pyproject.toml
+	$(PY) -m pip install --quiet --upgrade --target build/uv uv
+	build/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-header --all-extras --output-file requirements.lock pyproject.toml
+
+clean: ## removes .venv, build and caches
+	rm -rf .venv build dist .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
