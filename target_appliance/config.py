@@ -1,0 +1,113 @@
+"""The appliance's configuration file, as frozen models. ``common.config.load`` reads it.
+
+An unknown key is an error. Relative paths are relative to the folder of the file.
+"""
+
+import re
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from common.address import HostPort
+from common.config import ConfigPath, Section
+
+_TRUST_DOMAIN = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,253}[a-z0-9])?")
+
+
+def _trust_domain(text: str) -> str:
+    if not _TRUST_DOMAIN.fullmatch(text):
+        raise ValueError("should be a SPIFFE trust domain: lower-case letters, digits, dots, hyphens, underscores")
+    return text
+
+
+class Listen(Section):
+    """Where the appliance listens."""
+
+    data: HostPort
+    health: HostPort
+    names: tuple[Annotated[str, Field(min_length=1, max_length=253)], ...] = Field(min_length=1)
+    """Host names and addresses that the server certificate is valid for: what agents dial."""
+
+
+class KmipSettings(Section):
+    """A KMIP 1.4 server over mutual TLS."""
+
+    endpoints: tuple[HostPort, ...] = Field(min_length=1)
+    """Tried in order; the one that answered is kept until it fails."""
+    server_name: str | None = None
+    """Name or address that the server's certificate must bear; default: the host of the endpoint."""
+    ca_file: ConfigPath
+    certificate_file: ConfigPath
+    key_file: ConfigPath
+
+
+class EmbeddedSettings(Section):
+    """Keys in a sealed file on the appliance itself, for one machine; see docs/operations.md for its limits."""
+
+    file: ConfigPath
+    passphrase_file: ConfigPath | None = None
+    credential: str | None = Field(default=None, pattern=r"[A-Za-z0-9._-]+")
+    """Name of a systemd credential that holds the passphrase."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.passphrase_file is None) == (self.credential is None):
+            raise ValueError("should name exactly one of passphrase_file and credential")
+        return self
+
+
+class KmsSettings(Section):
+    """Which key server, and how to reach it. There is no default: keys are never kept somewhere by accident."""
+
+    driver: Literal["kmip", "embedded"]
+    kmip: KmipSettings | None = None
+    embedded: EmbeddedSettings | None = None
+
+    @model_validator(mode="after")
+    def _chosen_is_described(self) -> Self:
+        if getattr(self, self.driver) is None:
+            raise ValueError(f"should have a table [kms.{self.driver}], because driver is {self.driver!r}")
+        return self
+
+
+class Limits(Section):
+    """Bounds on what one tenant or one stream may take."""
+
+    streams_per_tenant: int = Field(default=16, ge=1, le=1024)
+    """Disks that one tenant's agents may write at once."""
+    idle_seconds: float = Field(default=60, ge=1, le=3600)
+    """A stream without a frame for so long is ended."""
+
+
+class LogSettings(Section):
+    """What is logged, and in which form."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["json", "console"] = "console"
+
+
+class ApplianceConfig(Section):
+    """The whole file."""
+
+    state_dir: ConfigPath
+    """Certificate authority, server key and catalog; 0700."""
+    store_dir: ConfigPath
+    """The store: sealed points."""
+    trust_domain: Annotated[str, AfterValidator(_trust_domain)]
+    """First part of every identity that this appliance issues."""
+    listen: Listen
+    kms: KmsSettings
+    limits: Limits = Limits()
+    log: LogSettings = LogSettings()
+    catalog_url: str | None = None
+    """SQLAlchemy URL of the catalog; default: ``catalog.sqlite`` in ``state_dir``."""
+
+    @property
+    def catalog(self) -> str:
+        """The catalog's URL."""
+        return self.catalog_url or f"sqlite:///{self.state_dir / 'catalog.sqlite'}"
+
+    @property
+    def authority_dir(self) -> Path:
+        """Folder of the certificate authority and the server's own certificate."""
+        return self.state_dir / "authority"

@@ -1,0 +1,137 @@
+"""Who a client certificate is. Pure: bytes and a time in, an identity or a reason out.
+
+TLS has checked chain, signature and dates before; everything is checked here again, because a connection outlives the
+moment of its handshake, and because TLS knows nothing of the rules for an identity (SPIFFE X509-SVID, section 4).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from common.errors import CertificateError
+from common.ids import AgentId, TenantId
+from target_appliance.identity.names import parse_agent_uri, refused
+
+_RSA_BITS = 2048
+_HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
+_CURVES = (ec.SECP256R1, ec.SECP384R1)
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Whose certificates count: a trust domain and its authorities (two during a change of authority)."""
+
+    domain: str
+    roots: tuple[x509.Certificate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whom the other side of a connection has proved to be."""
+
+    tenant: TenantId
+    agent: AgentId
+    serial: int
+    not_after: datetime
+
+
+def identify(certificate: bytes, trust: Trust, now: datetime) -> Identity:
+    """The identity that ``certificate`` (one PEM or DER leaf) proves at ``now``.
+
+    Raises:
+        CertificateError: it proves none; the message says which rule it breaks.
+    """
+    leaf = _parse(certificate)
+    try:
+        for rule in _RULES:
+            rule(leaf, trust, now)
+        uri = _only_uri(leaf)
+    except CertificateError:
+        raise
+    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+        raise refused(f"it is malformed ({error})") from None
+    tenant, agent = parse_agent_uri(uri, trust.domain)
+    return Identity(tenant, agent, leaf.serial_number, leaf.not_valid_after_utc)
+
+
+def _parse(certificate: bytes) -> x509.Certificate:
+    try:
+        if certificate.lstrip().startswith(b"-----BEGIN"):
+            return x509.load_pem_x509_certificate(certificate)
+        return x509.load_der_x509_certificate(certificate)
+    except ValueError:
+        raise refused("it is not an X.509 certificate" if certificate else "there is none") from None
+
+
+def _strong(leaf: x509.Certificate, _trust: Trust, _now: datetime) -> None:
+    if not isinstance(leaf.signature_hash_algorithm, _HASHES):
+        raise refused("it is signed with a hash weaker than SHA-256")
+    key = leaf.public_key()
+    if isinstance(key, rsa.RSAPublicKey):
+        if key.key_size < _RSA_BITS:
+            raise refused(f"its RSA key has {key.key_size} bits, fewer than {_RSA_BITS}")
+    elif not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, _CURVES):
+        raise refused("its key is neither RSA nor on the curves P-256 or P-384")
+
+
+def _issued_by_us(leaf: x509.Certificate, trust: Trust, _now: datetime) -> None:
+    for root in trust.roots:
+        try:
+            leaf.verify_directly_issued_by(root)
+        except (ValueError, TypeError, InvalidSignature):
+            continue
+        return
+    raise refused("the appliance's certificate authority did not issue it")
+
+
+def _in_time(leaf: x509.Certificate, _trust: Trust, now: datetime) -> None:
+    if now < leaf.not_valid_before_utc:
+        raise refused(f"it is valid only from {leaf.not_valid_before_utc:%Y-%m-%d %H:%M} UTC on")
+    if now > leaf.not_valid_after_utc:
+        raise refused(f"it expired at {leaf.not_valid_after_utc:%Y-%m-%d %H:%M} UTC")
+
+
+def _leaf_only(leaf: x509.Certificate, _trust: Trust, _now: datetime) -> None:
+    try:
+        if leaf.extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
+            raise refused("it is a certificate authority's, not an agent's")
+    except x509.ExtensionNotFound:
+        raise refused("it does not state that it is no certificate authority") from None
+
+
+def _usage(leaf: x509.Certificate, _trust: Trust, _now: datetime) -> None:
+    try:
+        extension = leaf.extensions.get_extension_for_class(x509.KeyUsage)
+    except x509.ExtensionNotFound:
+        raise refused("it states no key usage") from None
+    if not extension.critical or not extension.value.digital_signature:
+        raise refused("its key usage is not a critical digitalSignature")
+    if extension.value.key_cert_sign or extension.value.crl_sign:
+        raise refused("its key may sign certificates")
+    try:
+        purposes = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return
+    if not {ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH} <= set(purposes):
+        raise refused("its extended key usage lacks clientAuth or serverAuth")
+
+
+_Rule = Callable[[x509.Certificate, Trust, datetime], None]
+_RULES: tuple[_Rule, ...] = (_strong, _issued_by_us, _in_time, _leaf_only, _usage)
+
+
+def _only_uri(leaf: x509.Certificate) -> str:
+    try:
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        raise refused("it bears no URI name") from None
+    uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+    if len(uris) != 1:
+        raise refused(f"it bears {len(uris)} URI names instead of one")
+    return uris[0]

@@ -1,0 +1,153 @@
+"""The appliance's certificate authority on disk: made once by ``init``, then issues server and agent certificates.
+
+Files in its folder: ``ca.crt``, ``ca.key``, ``server.pem`` (certificate and key together, so that both change at once),
+``issued/<agent>.crt`` (what was issued, from which the catalog's agents can be rebuilt).
+"""
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from common.clock import Clock
+from common.errors import AlreadyExistsError, CertificateError, ConfigError, PreconditionError
+from common.ids import AgentId, TenantId
+from common.private_file import PUBLIC, sync_folder, write_file
+from target_appliance.identity.authn import Trust
+from target_appliance.identity.certificates import Issued, general_name, make_agent, make_authority, make_server
+from target_appliance.identity.names import agent_uri
+
+_CA_CRT, _CA_KEY, _SERVER, _ISSUED = "ca.crt", "ca.key", "server.pem", "issued"
+
+
+class Authority:
+    """A certificate authority in a folder; only ``target-appliance`` commands write there."""
+
+    def __init__(self, folder: Path, trust_domain: str, ca: Issued, clock: Clock) -> None:
+        self._folder = folder
+        self._ca = ca
+        self._clock = clock
+        self.trust = Trust(trust_domain, (ca.certificate,))
+
+    @classmethod
+    def create(cls, folder: Path, trust_domain: str, clock: Clock) -> "Authority":
+        """Make the authority in ``folder``, whole or not at all.
+
+        Raises:
+            AlreadyExistsError: there is one already; it is left alone.
+        """
+        if folder.exists():
+            raise AlreadyExistsError(
+                f"{folder} holds a certificate authority already",
+                subject=f"folder {folder}",
+                next_step="go on with target-appliance tenants add and serve",
+            )
+        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        ca = make_authority(trust_domain, clock.now())
+        making = Path(tempfile.mkdtemp(prefix=".authority-", dir=folder.parent))
+        try:
+            write_file(making / _CA_KEY, ca.key_pem)
+            write_file(making / _CA_CRT, ca.certificate_pem, mode=PUBLIC)
+            (making / _ISSUED).mkdir(mode=0o700)
+            making.rename(folder)
+        except BaseException:
+            shutil.rmtree(making, ignore_errors=True)
+            raise
+        sync_folder(folder.parent)
+        return cls(folder, trust_domain, ca, clock)
+
+    @classmethod
+    def open(cls, folder: Path, trust_domain: str, clock: Clock) -> "Authority":
+        """The authority that ``create`` made.
+
+        Raises:
+            PreconditionError: there is none yet.
+            ConfigError: it was made for another trust domain.
+            CertificateError: its files cannot be used, or it has expired.
+        """
+        try:
+            ca = Issued((folder / _CA_CRT).read_bytes(), (folder / _CA_KEY).read_bytes())
+            certificate = ca.certificate
+            key = serialization.load_pem_private_key(ca.key_pem, password=None)
+        except FileNotFoundError:
+            raise PreconditionError(
+                f"{folder} holds no certificate authority",
+                subject=f"folder {folder}",
+                next_step="run target-appliance init first",
+            ) from None
+        except (OSError, ValueError) as error:
+            raise _unusable(folder, str(error)) from None
+        if key.public_key() != certificate.public_key():
+            raise _unusable(folder, f"{_CA_KEY} does not belong to {_CA_CRT}")
+        if clock.now() > certificate.not_valid_after_utc:
+            raise _unusable(folder, f"it expired at {certificate.not_valid_after_utc:%Y-%m-%d}")
+        _check_domain(certificate, trust_domain)
+        return cls(folder, trust_domain, ca, clock)
+
+    @property
+    def ca_pem(self) -> bytes:
+        """The authority's certificate: what both sides verify each other with."""
+        return self._ca.certificate_pem
+
+    def server(self, names: Sequence[str]) -> Issued:
+        """Certificate and key of the server for ``names``; issued anew when they changed or a third of life is left."""
+        path = self._folder / _SERVER
+        if path.exists():
+            pem = path.read_bytes()
+            cut = pem.find(b"-----BEGIN PRIVATE KEY-----")
+            current = Issued(pem[:cut], pem[cut:])
+            if self._still_good(current, names):
+                return current
+        fresh = make_server(self._ca, names, self._clock.now())
+        write_file(path, fresh.certificate_pem + fresh.key_pem, replace=True)
+        return fresh
+
+    def issue_agent(self, tenant: TenantId, agent: AgentId) -> Issued:
+        """A certificate for one agent of ``tenant``; a copy of it, without the key, is kept."""
+        issued = make_agent(self._ca, agent_uri(self.trust.domain, tenant, agent), self._clock.now())
+        write_file(self._folder / _ISSUED / f"{agent}.crt", issued.certificate_pem, mode=PUBLIC)
+        return issued
+
+    def issued(self) -> Iterator[bytes]:
+        """PEM of every agent certificate that was issued, expired ones included."""
+        for path in sorted((self._folder / _ISSUED).glob("*.crt")):
+            yield path.read_bytes()
+
+    def _still_good(self, current: Issued, names: Sequence[str]) -> bool:
+        try:
+            certificate = current.certificate
+            certificate.verify_directly_issued_by(self._ca.certificate)
+            serialization.load_pem_private_key(current.key_pem, password=None)
+        except Exception:  # noqa: BLE001  whatever is wrong with the file, a fresh certificate cures it
+            return False
+        wanted = {general_name(name) for name in names}
+        borne = set(certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
+        return borne == wanted and self._clock.now() < _renew_at(certificate)
+
+
+def _renew_at(certificate: x509.Certificate) -> datetime:
+    life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
+    return certificate.not_valid_after_utc - life / 3
+
+
+def _check_domain(certificate: x509.Certificate, trust_domain: str) -> None:
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    made_for = names.get_values_for_type(x509.UniformResourceIdentifier)
+    if made_for != [f"spiffe://{trust_domain}"]:
+        raise ConfigError(
+            f"trust_domain is {trust_domain}, but the certificate authority was made for {', '.join(made_for)}",
+            subject="config trust_domain",
+            next_step="put the old trust_domain back: agents' certificates bear it",
+        )
+
+
+def _unusable(folder: Path, reason: str) -> CertificateError:
+    return CertificateError(
+        f"the certificate authority in {folder} cannot be used ({reason})",
+        subject=f"folder {folder}",
+        next_step="put its files back from a backup, or make a new authority with target-appliance init",
+    )

@@ -1,0 +1,46 @@
+"""The name of an agent in its certificate: ``spiffe://<trust domain>/tenant/<tenant>/agent/<agent>``.
+
+Rules: SPIFFE X509-SVID and SPIFFE-ID (https://github.com/spiffe/spiffe/tree/main/standards).
+"""
+
+from common.errors import CertificateError, InvalidInputError
+from common.ids import AgentId, TenantId, parse_agent, parse_tenant
+
+_SCHEME = "spiffe://"
+_MAX_BYTES = 2048
+_SHOWN = 200
+
+
+def agent_uri(trust_domain: str, tenant: TenantId, agent: AgentId) -> str:
+    """The one URI subject alternative name of an agent's certificate."""
+    return f"{_SCHEME}{trust_domain}/tenant/{tenant}/agent/{agent}"
+
+
+def parse_agent_uri(uri: str, trust_domain: str) -> tuple[TenantId, AgentId]:
+    """Tenant and agent that ``uri`` names within ``trust_domain``.
+
+    Raises:
+        CertificateError: another trust domain, no path, or a path of another form.
+    """
+    shown = ascii(uri[:_SHOWN])
+    domain, slash, path = uri.removeprefix(_SCHEME).partition("/")
+    if not uri.startswith(_SCHEME) or len(uri.encode()) > _MAX_BYTES:
+        raise refused(f"its name {shown} is not a SPIFFE id")
+    if domain != trust_domain:
+        raise refused(f"its name {shown} belongs to another trust domain than {trust_domain}")
+    match path.split("/"):
+        case ["tenant", tenant, "agent", agent] if slash:
+            try:
+                return parse_tenant(tenant), parse_agent(agent)
+            except InvalidInputError as error:
+                raise refused(f"its name {shown} is wrong: {error.message}") from None
+    raise refused(f"its name {shown} is not of the form {_SCHEME}{trust_domain}/tenant/NAME/agent/UUID")
+
+
+def refused(reason: str) -> CertificateError:
+    """The refusal of a client certificate; ``reason`` goes on after "because"."""
+    return CertificateError(
+        f"the client certificate is refused because {reason}",
+        subject="certificate",
+        next_step="issue the agent a certificate with target-appliance tenants add",
+    )
