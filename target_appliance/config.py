@@ -4,6 +4,7 @@ An unknown key is an error. Relative paths are relative to the folder of the fil
 """
 
 import re
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
