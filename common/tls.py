@@ -1,7 +1,7 @@
 """Certificate files of one side: loaded, checked against each other and the clock, before any connection is tried.
 
-gRPC reports a refused handshake as "Socket closed" whatever the reason, so what can be known beforehand is checked here,
-and ``explain_refusal`` asks again with a handshake whose errors have words.
+gRPC reports a refused handshake as "Socket closed" whatever the reason. So what can be known beforehand is checked
+here, and ``explain_refusal`` asks again with a handshake whose errors have words.
 """
 
 import socket

@@ -1,0 +1,93 @@
+"""agent.toml: what an operator sets. ``deploy/agent/example.toml`` explains every key."""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from common.config import ConfigPath, Section
+from common.tls import TlsFiles, split_address
+
+
+class TargetSection(Section):
+    """``[target]``: where the appliance is, and who we are to it."""
+
+    address: str
+    ca_file: ConfigPath
+    certificate_file: ConfigPath
+    key_file: ConfigPath
+    server_name: str | None = None
+    """Name the target's certificate must bear, when it is not the address's host."""
+
+    @field_validator("address")
+    @classmethod
+    def _host_and_port(cls, value: str) -> str:
+        try:
+            host, port = split_address(value)
+        except ValueError:
+            host, port = "", 0
+        if not host or not 0 < port < 1 << 16:
+            raise ValueError('must be "host:port"')
+        return value
+
+    @property
+    def files(self) -> TlsFiles:
+        """The TLS files."""
+        return TlsFiles(self.ca_file, self.certificate_file, self.key_file)
+
+
+class VCenterSection(Section):
+    """``[vcenter]``: the protected site's vCenter, and the login for it."""
+
+    host: str = Field(min_length=1)
+    port: int = Field(default=443, gt=0, lt=1 << 16)
+    user: str = Field(min_length=1)
+    password_file: ConfigPath
+    ca_file: ConfigPath | None = None
+    certificate_sha256: str | None = Field(default=None, pattern=r"^(?:[0-9A-Fa-f]{2}:?){32}$")
+    timeout_seconds: float = Field(default=60.0, gt=0, le=3600)
+
+    @model_validator(mode="after")
+    def _one_kind_of_trust(self) -> Self:
+        if (self.ca_file is None) == (self.certificate_sha256 is None):
+            raise ValueError("set exactly one of ca_file and certificate_sha256")
+        return self
+
+
+class ReaderSection(Section):
+    """``[reader]``: how disks are read."""
+
+    transport: Literal["hotadd"] = "hotadd"
+    agent_vm: str = Field(min_length=1)
+    device_dir: ConfigPath = Path("/dev/disk/by-path")
+
+
+class SnapshotSection(Section):
+    """``[snapshot]``: what a snapshot guarantees."""
+
+    quiesce: Literal["none", "filesystem"] = "none"
+
+
+class SyncSection(Section):
+    """``[sync]``: how much at once."""
+
+    parallel_disks: int = Field(default=2, ge=1, le=16)
+
+
+class LogSection(Section):
+    """``[log]``."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["json", "console"] = "console"
+
+
+class AgentConfig(Section):
+    """The whole file."""
+
+    state_dir: ConfigPath
+    target: TargetSection
+    vcenter: VCenterSection
+    reader: ReaderSection
+    snapshot: SnapshotSection = SnapshotSection()
+    sync: SyncSection = SyncSection()
+    log: LogSection = LogSection()

@@ -1,0 +1,44 @@
+"""One process of this agent per VM: an advisory lock on a file in the state folder, gone with its holder."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from common.errors import BusyError, ConfigError
+from common.ids import ReplicaId
+
+
+@contextmanager
+def vm_lock(state_dir: Path, vm: ReplicaId, name: str) -> Iterator[None]:
+    """Hold the VM ``name`` with id ``vm`` for this process.
+
+    Raises:
+        BusyError: another process on this machine is syncing it.
+        ConfigError: the state folder cannot be used.
+    """
+    try:
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle = os.open(state_dir / f"vm-{vm}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigError(
+            f"the state folder {state_dir} cannot be used ({error.strerror})",
+            subject=f"folder {state_dir}",
+            next_step="make it writable for the agent's user, or set another state_dir",
+        ) from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(handle, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            raise BusyError(
+                f"another source-agent process (pid {holder}) is syncing VM {name}",
+                subject=f"vm {name}",
+                next_step="wait until it is done, or end that process",
+            ) from None
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(handle)

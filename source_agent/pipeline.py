@@ -1,0 +1,102 @@
+"""One disk from extents to records: read and reduce on a few threads, in order, a bounded number of pieces ahead.
+
+Memory is bounded by pieces under way (READ_AHEAD of PIECE_BYTES each) plus the stream's window. The first failure,
+wherever it happens, surfaces at the consumer's next pull.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field
+
+from common.extent import Extent, round_to_grains, split
+from common.grain import GRAIN_BYTES
+from common.sync.events import GrainRecord
+from source_agent.disk_read.port import OpenDisk
+from source_agent.reduce.grains import Reduced, reduce_grains
+from source_agent.reduce.held import HeldDigests
+
+PIECE_BYTES = 1 << 20
+"""One read: large enough that the per-call cost vanishes, small enough to keep many in flight."""
+
+READ_AHEAD = 8
+"""Pieces under way at once per disk."""
+
+
+@dataclass
+class DiskCount:
+    """What happened to one disk's bytes; grows while the disk is read."""
+
+    bytes_read: int = 0
+    grains_zero: int = 0
+    grains_unchanged: int = 0
+    grains_sent: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+
+    def add(self, read: int, reduced: Reduced) -> None:
+        """Count one piece."""
+        with self.lock:
+            self.bytes_read += read
+            self.grains_zero += reduced.zero
+            self.grains_unchanged += reduced.unchanged
+            self.grains_sent += reduced.sent
+
+
+def pieces(disk: OpenDisk, extents: Iterable[Extent], capacity_bytes: int, *, skip_holes: bool) -> list[Extent]:
+    """What is to be read of ``extents``: whole grains, cut to PIECE_BYTES.
+
+    Args:
+        disk: asked which parts can hold data, when ``skip_holes``.
+        extents: normal, inside the capacity.
+        capacity_bytes: of the disk; the last grain ends there.
+        skip_holes: leave out what the disk knows to be zeros; right only where the target's side is zeros too.
+    """
+    wanted = round_to_grains(extents, capacity_bytes)
+    if skip_holes:
+        wanted = round_to_grains((part for extent in wanted for part in disk.allocated(extent)), capacity_bytes)
+    return list(split(wanted, PIECE_BYTES))
+
+
+def records(
+    disk: OpenDisk,
+    wanted: Sequence[Extent],
+    held: HeldDigests | None,
+    *,
+    workers: Executor,
+    count: DiskCount,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Iterator[Sequence[GrainRecord]]:
+    """Records of the pieces ``wanted``, in their order.
+
+    Args:
+        disk: read by one worker at a time.
+        wanted: from ``pieces``.
+        held: what the target holds, for leaving out what did not change; None in a full.
+        workers: where reading and reducing run.
+        count: grows with every piece.
+        stopped: asked before each piece; True ends the iteration early.
+    """
+    reading = threading.Lock()
+
+    def work(piece: Extent, known: Mapping[int, bytes] | None) -> Reduced:
+        buffer = bytearray(-(-piece.length // GRAIN_BYTES) * GRAIN_BYTES)
+        with reading:
+            disk.read_into(piece.offset, memoryview(buffer)[: piece.length])
+        reduced = reduce_grains(memoryview(buffer), piece.offset // GRAIN_BYTES, known)
+        count.add(piece.length, reduced)
+        return reduced
+
+    under_way: deque[Future[Reduced]] = deque()
+    try:
+        for piece in wanted:
+            if stopped():
+                return
+            under_way.append(workers.submit(work, piece, held.of(piece) if held else None))
+            if len(under_way) >= READ_AHEAD:
+                yield under_way.popleft().result().records
+        while under_way:
+            yield under_way.popleft().result().records
+    finally:
+        for future in under_way:
+            future.cancel()

@@ -1,0 +1,1 @@
+"""Making less of what was read: zeros, unchanged grains, compression."""

@@ -1,0 +1,58 @@
+"""What is left to send of some grains that were read. Pure.
+
+Cheapest test first: zero, then the digest, then compression, which costs ten times as much as both together.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import lz4.block
+
+from common.grain import GRAIN_BYTES, ZERO_DIGEST, ZERO_GRAIN, GrainKind, digest
+from common.sync.events import GrainRecord
+
+_ACCELERATION: Final = 2
+"""LZ4's own default is 1. Measured on grains that shrink to 0.42: 2 is a quarter faster and costs 2 % more bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reduced:
+    """Records to send, rising by grain, and what became of the others; the three counts are grains."""
+
+    records: tuple[GrainRecord, ...]
+    zero: int
+    unchanged: int
+    sent: int
+
+
+def reduce_grains(plaintext: memoryview, first: int, held: Mapping[int, bytes] | None) -> Reduced:
+    """Records for the whole grains in ``plaintext``, of which the first has the index ``first``.
+
+    Args:
+        plaintext: a multiple of 64 KiB; stays the caller's.
+        first: grain index of its beginning.
+        held: digests that the target's newest point has of these grains, a missing one being zeros; None when the
+            point starts a chain, where zeros need no record.
+    """
+    records: list[GrainRecord] = []
+    zero = unchanged = 0
+    for place in range(len(plaintext) // GRAIN_BYTES):
+        index = first + place
+        grain = bytes(plaintext[place * GRAIN_BYTES : (place + 1) * GRAIN_BYTES])
+        before = ZERO_DIGEST if held is None else held.get(index, ZERO_DIGEST)
+        if grain == ZERO_GRAIN:
+            zero += 1
+            if before != ZERO_DIGEST:
+                records.append(GrainRecord(index, GrainKind.ZERO, ZERO_DIGEST, b""))
+            continue
+        mark = digest(grain)
+        if mark == before:
+            unchanged += 1
+            continue
+        packed = lz4.block.compress(grain, mode="fast", acceleration=_ACCELERATION, store_size=False)
+        if len(packed) < GRAIN_BYTES:
+            records.append(GrainRecord(index, GrainKind.LZ4, mark, packed))
+        else:
+            records.append(GrainRecord(index, GrainKind.RAW, mark, grain))
+    return Reduced(tuple(records), zero, unchanged, len(records))

@@ -1,0 +1,111 @@
+"""The target as the agent sees it: every call with its deadline, every failure in our words.
+
+One channel per process. gRPC's own retries are off: a stream cannot be retried once it has begun, and the unary calls
+are repeated by whoever knows whether that is safe.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+import grpc
+
+from common.errors import CertificateError, KeysapartError, TargetUnavailableError
+from common.ids import DiskKey, ReplicaId, SyncId, parse_sync
+from common.status_map import from_rpc_error
+from common.tls import Identity, channel_credentials, explain_refusal
+from common.wire.v1 import replication_pb2 as wire
+from common.wire.v1 import replication_pb2_grpc as services
+from source_agent.reduce.held import GrainSpan
+
+_CALL_SECONDS: Final = 30.0
+_COMMIT_SECONDS: Final = 600.0
+"""A commit syncs every file of the point: on slow disks that takes a while."""
+_MANIFEST_SECONDS: Final = 120.0
+_ABORT_SECONDS: Final = 5.0
+
+_OPTIONS: Final = (
+    ("grpc.enable_retries", 0),
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 0),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.max_receive_message_length", 4 << 20),
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+
+class Target:
+    """A connection to a target appliance; close it when done."""
+
+    def __init__(self, address: str, identity: Identity, server_name: str | None = None) -> None:
+        self._address = address
+        self._identity = identity
+        options = [*_OPTIONS, *([("grpc.ssl_target_name_override", server_name)] if server_name else [])]
+        self._channel = grpc.secure_channel(address, channel_credentials(identity), options=options)
+        self._stub = services.ReplicationStub(self._channel)
+
+    @property
+    def subject(self) -> str:
+        """The target, for errors."""
+        return f"target {self._address}"
+
+    def describe(self, replica: ReplicaId) -> wire.DescribeReplicaResponse:
+        """What the target holds of a VM; raises whatever would refuse a sync now."""
+        with self._in_our_words():
+            return self._stub.DescribeReplica(wire.DescribeReplicaRequest(replica=replica), timeout=_CALL_SECONDS)
+
+    def begin(self, request: wire.BeginSyncRequest) -> wire.BeginSyncResponse:
+        """Open a sync."""
+        with self._in_our_words():
+            return self._stub.BeginSync(request, timeout=_CALL_SECONDS)
+
+    def manifest(self, sync: SyncId, disk: DiskKey, wanted: Sequence[GrainSpan]) -> dict[int, bytes]:
+        """Digests by grain of what the newest point holds of the spans ``wanted``; absent grains are zeros."""
+        request = wire.GetManifestRequest(
+            sync=sync, disk=disk, ranges=[wire.GrainRange(first=first, count=count) for first, count in wanted]
+        )
+        found: dict[int, bytes] = {}
+        with self._in_our_words():
+            for chunk in self._stub.GetManifest(request, timeout=_MANIFEST_SECONDS):
+                indices = memoryview(chunk.indices).cast("I")
+                marks = chunk.digests
+                found.update((index, marks[at * 16 : at * 16 + 16]) for at, index in enumerate(indices))
+        return found
+
+    def write(self, frames: Iterator[wire.WriteFrame]) -> Any:
+        """Start a write stream: an iterable of acks that can be cancelled; failures are for ``explain``."""
+        return self._stub.WriteDisk(frames)
+
+    def commit(self, sync: SyncId) -> wire.CommitSyncResponse:
+        """Make the sync a point."""
+        with self._in_our_words():
+            return self._stub.CommitSync(wire.CommitSyncRequest(sync=sync), timeout=_COMMIT_SECONDS)
+
+    def abort(self, sync: str, cause: str) -> None:
+        """Tell the target that the sync is over without a point; failing to tell is no harm, its lease lapses."""
+        try:
+            request = wire.AbortSyncRequest(sync=parse_sync(sync), cause=cause[:1024])
+            self._stub.AbortSync(request, timeout=_ABORT_SECONDS)
+        except grpc.RpcError:
+            return
+
+    def close(self) -> None:
+        """Close the channel."""
+        self._channel.close()
+
+    @contextmanager
+    def _in_our_words(self) -> Iterator[None]:
+        try:
+            yield
+        except grpc.RpcError as error:
+            raise self.explain(error) from error
+
+    def explain(self, error: Any) -> KeysapartError:
+        """The failure behind ``error``; a connection that never stood is tried again for its reason."""
+        found = from_rpc_error(error, subject=self.subject)
+        if isinstance(found, TargetUnavailableError):
+            reason = explain_refusal(self._address, self._identity)
+            if isinstance(reason, (CertificateError, TargetUnavailableError)):
+                return reason
+        return found
