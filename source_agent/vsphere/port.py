@@ -44,6 +44,7 @@ class DiskInfo:
     shared_bus: bool
     encrypted: bool
     controller: str
+    """Type name of the controller without its package, such as ``ParaVirtualSCSIController``."""
     bus: int
     unit: int
     adapter: str
@@ -80,6 +81,10 @@ class VmInfo:
     disks: tuple[DiskInfo, ...]
     snapshots: tuple[SnapshotInfo, ...]
     """The whole tree, parents first."""
+    host_version: str
+    """Version of the ESXi host the VM is on, such as ``8.0.3``; empty when it cannot be seen."""
+    host_build: int
+    """Build number of that host; 0 when it cannot be seen."""
 
 
 @dataclass(frozen=True, slots=True)
