@@ -1,0 +1,312 @@
+"""The store on a POSIX file system: every call that touches a stored file is in this module.
+
+Paths are walked name by name from the root's descriptor and no symbolic link is followed, so that nothing planted in
+the tree leads outside. Files are 0600 while they are written and 0440 once protected; folders are 0700.
+"""
+
+import errno
+import os
+import shutil
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from common.errors import (
+    AlreadyExistsError,
+    KeysapartError,
+    NotFoundError,
+    StoreError,
+    StoreFullError,
+)
+from target_appliance.store.paths import split_path
+
+_FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_CREATE_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+# O_NONBLOCK keeps a planted FIFO from hanging the open; regular files ignore it.
+_READ_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_PIECES_MOST: Final = 512
+"""Buffers in one writev; Linux takes 1024."""
+
+
+def _translate(error: OSError, path: str, doing: str) -> KeysapartError:
+    """The tree's error for what the medium said."""
+    subject = f"store file {path}"
+    said = f"{doing} {path} failed: {error.strerror or error}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StoreFullError(
+            said, subject=subject, next_step="free space in the store or enlarge it; committed points are untouched"
+        )
+    if error.errno == errno.ENOENT:
+        return NotFoundError(f"{path} is not in the store", subject=subject, next_step="check the name")
+    if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+        return AlreadyExistsError(
+            f"{path} is in the store already", subject=subject, next_step="remove it or use another name"
+        )
+    return StoreError(said, subject=subject, next_step="check the store's file system and its permissions")
+
+
+@contextmanager
+def _translated(path: str, doing: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _translate(error, path, doing) from error
+
+
+class PosixWriteFile:
+    """See WriteFile. After a failed write or sync every later call fails: the kernel may have dropped the pages."""
+
+    def __init__(self, descriptor: int, path: str) -> None:
+        self._descriptor = descriptor
+        self._path = path
+        self._position = 0
+        self._failed = False
+
+    @property
+    def position(self) -> int:
+        """See WriteFile."""
+        return self._position
+
+    def append(self, pieces: Sequence[bytes | bytearray | memoryview]) -> None:
+        """See WriteFile."""
+        with self._guarded("writing"):
+            views = [memoryview(piece).cast("B") for piece in pieces if len(piece)]
+            while views:
+                written = os.writev(self._descriptor, views[:_PIECES_MOST])
+                self._position += written
+                done = 0
+                while done < len(views) and written >= len(views[done]):
+                    written -= len(views[done])
+                    done += 1
+                views = views[done:]
+                if written:
+                    views[0] = views[0][written:]
+
+    def overwrite(self, offset: int, data: bytes) -> None:
+        """See WriteFile."""
+        if offset + len(data) > self._position:
+            raise ValueError("overwrite reaches past what was written")
+        with self._guarded("writing"):
+            view = memoryview(data)
+            while view:
+                written = os.pwrite(self._descriptor, view, offset)
+                offset += written
+                view = view[written:]
+
+    def sync(self) -> None:
+        """See WriteFile."""
+        with self._guarded("syncing"):
+            os.fsync(self._descriptor)
+
+    def close(self) -> None:
+        """See WriteFile."""
+        if self._descriptor >= 0:
+            descriptor, self._descriptor = self._descriptor, -1
+            with _translated(self._path, "closing"):
+                os.close(descriptor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def _guarded(self, doing: str) -> Iterator[None]:
+        if self._failed:
+            raise StoreError(
+                f"{doing} {self._path} is refused: an earlier write or sync of it failed",
+                subject=f"store file {self._path}",
+                next_step="start the sync again",
+            )
+        try:
+            yield
+        except OSError as error:
+            self._failed = True
+            raise _translate(error, self._path, doing) from error
+
+
+class PosixReadFile:
+    """See ReadFile."""
+
+    def __init__(self, descriptor: int, path: str, size: int) -> None:
+        self._descriptor = descriptor
+        self._path = path
+        self.size = size
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """See ReadFile."""
+        with _translated(self._path, "reading"):
+            data = os.pread(self._descriptor, length, offset)
+            if len(data) == length or not data:
+                return data
+            parts = [data]
+            missing = length - len(data)
+            while missing and (data := os.pread(self._descriptor, missing, offset + length - missing)):
+                parts.append(data)
+                missing -= len(data)
+            return b"".join(parts)
+
+    def close(self) -> None:
+        """See ReadFile."""
+        if self._descriptor >= 0:
+            descriptor, self._descriptor = self._descriptor, -1
+            os.close(descriptor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class PosixStore:
+    """A folder as a store. The folder must exist; it stays open, so that moving it away does not redirect the store.
+
+    Raises:
+        StoreError: ``root`` is not a folder that can be opened.
+    """
+
+    def __init__(self, root: Path) -> None:
+        with _store_root(root):
+            self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def close(self) -> None:
+        """Let go of the root; the store is unusable afterwards."""
+        if self._root >= 0:
+            root, self._root = self._root, -1
+            os.close(root)
+
+    def create(self, path: str) -> PosixWriteFile:
+        """See Store."""
+        with self._parent(path, "creating") as (folder, name):
+            return PosixWriteFile(os.open(name, _CREATE_FLAGS, 0o600, dir_fd=folder), path)
+
+    def open(self, path: str) -> PosixReadFile:
+        """See Store."""
+        with self._parent(path, "opening") as (folder, name):
+            descriptor = os.open(name, _READ_FLAGS, dir_fd=folder)
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
+                os.close(descriptor)
+                raise OSError(errno.EINVAL, "it is not a regular file")
+            return PosixReadFile(descriptor, path, found.st_size)
+
+    def make_folder(self, path: str) -> None:
+        """See Store."""
+        with _translated(path, "making folder"):
+            folder = os.dup(self._root)
+            try:
+                for name in split_path(path):
+                    try:
+                        os.mkdir(name, 0o700, dir_fd=folder)
+                    except FileExistsError:
+                        pass
+                    else:
+                        os.fsync(folder)
+                    inner = os.open(name, _FOLDER_FLAGS, dir_fd=folder)
+                    os.close(folder)
+                    folder = inner
+            finally:
+                os.close(folder)
+
+    def names(self, path: str) -> tuple[str, ...]:
+        """See Store."""
+        try:
+            with self._folder(path, "listing") as folder:
+                return tuple(sorted(os.listdir(folder)))
+        except NotFoundError:
+            return ()
+
+    def rename(self, old: str, new: str) -> None:
+        """See Store."""
+        with self._parent(old, "renaming") as (source, old_name), self._parent(new, "renaming to") as (to, new_name):
+            if stat.S_ISDIR(os.stat(old_name, dir_fd=source, follow_symlinks=False).st_mode) and _exists(to, new_name):
+                raise OSError(errno.EEXIST, "it exists")
+            os.rename(old_name, new_name, src_dir_fd=source, dst_dir_fd=to)
+
+    def sync_folder(self, path: str) -> None:
+        """See Store."""
+        with self._folder(path, "syncing") as folder:
+            os.fsync(folder)
+
+    def protect(self, path: str) -> None:
+        """See Store."""
+        with self._parent(path, "protecting") as (folder, name):
+            descriptor = os.open(name, _READ_FLAGS, dir_fd=folder)
+            try:
+                os.fchmod(descriptor, 0o440)
+            finally:
+                os.close(descriptor)
+
+    def remove_tree(self, path: str) -> None:
+        """See Store."""
+        try:
+            with self._parent(path, "removing") as (folder, name):
+                shutil.rmtree(name, dir_fd=folder)
+        except NotFoundError:
+            return
+
+    def free_bytes(self) -> int:
+        """See Store."""
+        with _translated("/", "measuring"):
+            found = os.fstatvfs(self._root)
+            return found.f_bavail * found.f_frsize
+
+    @contextmanager
+    def _folder(self, path: str, doing: str) -> Iterator[int]:
+        """A descriptor of the folder ``path``, walked to without following links."""
+        with _translated(path, doing):
+            folder = self._walk(split_path(path))
+            try:
+                yield folder
+            finally:
+                os.close(folder)
+
+    @contextmanager
+    def _parent(self, path: str, doing: str) -> Iterator[tuple[int, str]]:
+        """A descriptor of the folder that holds ``path``, and its name in there."""
+        *folders, name = split_path(path)
+        with _translated(path, doing):
+            folder = self._walk(folders)
+            try:
+                yield folder, name
+            finally:
+                os.close(folder)
+
+    def _walk(self, names: Sequence[str]) -> int:
+        folder = os.dup(self._root)
+        for name in names:
+            try:
+                inner = os.open(name, _FOLDER_FLAGS, dir_fd=folder)
+            finally:
+                os.close(folder)
+            folder = inner
+        return folder
+
+
+def _exists(folder: int, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+@contextmanager
+def _store_root(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"the store folder {root} cannot be opened: {error.strerror}",
+            subject="store",
+            next_step="create the folder, or correct store_dir in the configuration",
+        ) from error
