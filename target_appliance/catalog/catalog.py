@@ -1,0 +1,183 @@
+"""The catalog: each method one transaction. May be used from any thread, and by several processes on one database.
+
+Every method may raise StoreError (the database does not work; retrying may help) and StoreFullError.
+"""
+
+from types import TracebackType
+from typing import Self
+
+import sqlalchemy
+
+from common.clock import Clock
+from common.ids import AgentId, ReplicaId, SyncId, TenantId
+from target_appliance.catalog import leases, points, rebuild, register, schema
+from target_appliance.catalog.database import Database
+from target_appliance.catalog.model import AgentRow, Lease, PointRow, ReplicaRow
+from target_appliance.identity.authn import Identity
+
+
+class Catalog:
+    """Tenants, agents, replicas, points and leases."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    @classmethod
+    def open(cls, url: str, clock: Clock) -> Self:
+        """The catalog at an SQLAlchemy URL, made or brought up to date where necessary.
+
+        Raises:
+            ConfigError: the URL or its driver cannot be used.
+            PreconditionError: a newer version of Keysapart wrote it.
+        """
+        database = Database(url)
+        try:
+            schema.upgrade(database)
+        except BaseException:
+            database.close()
+            raise
+        return cls(database, clock)
+
+    def close(self) -> None:
+        """Drop all connections."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def probe(self) -> None:
+        """Ask a cheap question; raises StoreError when the database does not answer it."""
+        with self._database.reading() as connection:
+            connection.execute(sqlalchemy.select(schema.REVISIONS.c.version_num)).scalar_one()
+
+    # Tenants and agents
+
+    def add_tenant(self, tenant: TenantId) -> bool:
+        """Register ``tenant``; False when it was registered before."""
+        with self._database.writing() as connection:
+            return register.add_tenant(connection, tenant)
+
+    def tenants(self) -> tuple[TenantId, ...]:
+        """All tenants, by name."""
+        with self._database.reading() as connection:
+            return register.list_tenants(connection)
+
+    def put_agent(self, row: AgentRow) -> None:
+        """Register an agent of a registered tenant, or note its new certificate."""
+        with self._database.writing() as connection:
+            register.put_agent(connection, row)
+
+    def agents(self, tenant: TenantId) -> tuple[AgentRow, ...]:
+        """The tenant's agents, by id."""
+        with self._database.reading() as connection:
+            return register.list_agents(connection, tenant)
+
+    def admit(self, identity: Identity) -> None:
+        """Return if the agent is registered for its tenant; asked at every call, because connections live long.
+
+        Raises:
+            CertificateError: it is not.
+        """
+        with self._database.reading() as connection:
+            register.admit(connection, identity)
+
+    # Leases
+
+    def take_lease(self, tenant: TenantId, replica: ReplicaId, agent: AgentId, sync: SyncId, ttl: float) -> Lease:
+        """The right to write ``replica`` for ``ttl`` seconds. The same agent's earlier lease ends at once.
+
+        Raises:
+            BusyError: another agent holds it; the message says until when.
+        """
+        with self._database.writing() as connection:
+            return leases.take(connection, tenant, replica, agent, sync, now=self._now(), ttl=ttl)
+
+    def renew(self, lease: Lease, ttl: float) -> Lease:
+        """The same lease, for ``ttl`` seconds from now.
+
+        Raises:
+            FencedError: a newer sync took the replica over, or the lease was released.
+        """
+        with self._database.writing() as connection:
+            return leases.renew(connection, lease, now=self._now(), ttl=ttl)
+
+    def check(self, lease: Lease) -> None:
+        """Return if ``lease`` still holds.
+
+        Raises:
+            FencedError: a newer sync took the replica over, or the lease was released or lapsed.
+        """
+        with self._database.reading() as connection:
+            leases.check(connection, lease, now=self._now())
+
+    def release(self, lease: Lease) -> None:
+        """Give the replica free; no error when the lease was taken over already."""
+        with self._database.writing() as connection:
+            leases.release(connection, lease)
+
+    def live_syncs(self) -> frozenset[SyncId]:
+        """Syncs whose lease stands: their staging folders must stay."""
+        with self._database.reading() as connection:
+            return leases.live_syncs(connection, now=self._now())
+
+    # Replicas and points
+
+    def record_point(self, row: PointRow, vm_name: str) -> None:
+        """Note a committed point and the VM's present name; noting it twice is fine."""
+        with self._database.writing() as connection:
+            points.put_replica(connection, row.tenant, row.replica, vm_name)
+            points.put_point(connection, row)
+
+    def replicas(self, tenant: TenantId | None = None) -> tuple[ReplicaRow, ...]:
+        """Replicas by tenant, VM name and id; of all tenants where none is named."""
+        with self._database.reading() as connection:
+            return points.list_replicas(connection, tenant)
+
+    def find_replica(self, wanted: str, tenant: TenantId | None = None) -> ReplicaRow:
+        """The replica whose id, or whose VM's name, is ``wanted``.
+
+        Raises:
+            NotFoundError: none is.
+            PreconditionError: several VMs bear the name.
+        """
+        return points.choose_replica(self.replicas(tenant), wanted)
+
+    def points(self, tenant: TenantId, replica: ReplicaId) -> tuple[PointRow, ...]:
+        """Points of a replica, rising; empty when there is none."""
+        with self._database.reading() as connection:
+            return points.list_points(connection, tenant, replica)
+
+    # The store is true, the catalog follows
+
+    def reconcile(self, vault: rebuild.Vault) -> rebuild.Changes:
+        """Add what only the store has, remove what only the catalog has; for the appliance's start.
+
+        Raises:
+            PreconditionError: the store is empty although the catalog knows points.
+        """
+        # Known rows are read before the store: a point that another process commits meanwhile is not taken for lost.
+        with self._database.reading() as connection:
+            known = points.list_points(connection)
+        held = rebuild.read_vault(vault)
+        rebuild.refuse_lost_store(held, known)
+        changes = rebuild.compare(held, known)
+        with self._database.writing() as connection:
+            rebuild.apply(connection, held, changes)
+        return changes
+
+    def rebuild(self, vault: rebuild.Vault) -> rebuild.Held:
+        """Forget all replicas and points, then take them from the store. Tenants, agents and leases stay."""
+        held = rebuild.read_vault(vault)
+        with self._database.writing() as connection:
+            rebuild.forget(connection)
+            rebuild.apply(connection, held, rebuild.compare(held, ()))
+        return held
+
+    def _now(self) -> float:
+        return self._clock.now().timestamp()

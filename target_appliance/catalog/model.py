@@ -1,0 +1,123 @@
+"""The catalog's tables, and the rows as the rest of the appliance sees them. Times are seconds since 1970-01-01 UTC."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Double,
+    ForeignKey,
+    ForeignKeyConstraint,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+)
+
+from common.ids import AgentId, PointNumber, ReplicaId, SyncId, TenantId
+
+metadata = MetaData()
+
+tenants = Table("tenants", metadata, Column("tenant", String(63), primary_key=True))
+
+agents = Table(
+    "agents",
+    metadata,
+    Column("agent", String(36), primary_key=True),
+    Column("tenant", String(63), ForeignKey("tenants.tenant"), nullable=False),
+    Column("serial", String(40), nullable=False),
+    Column("fingerprint", String(64), nullable=False),
+    Column("not_after", BigInteger, nullable=False),
+)
+
+replicas = Table(
+    "replicas",
+    metadata,
+    Column("tenant", String(63), ForeignKey("tenants.tenant"), primary_key=True),
+    Column("replica", String(36), primary_key=True),
+    Column("vm_name", String(1024), nullable=False),
+)
+
+points = Table(
+    "points",
+    metadata,
+    Column("tenant", String(63), primary_key=True),
+    Column("replica", String(36), primary_key=True),
+    Column("number", BigInteger, primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("time", BigInteger, nullable=False),
+    Column("capacity_bytes", BigInteger, nullable=False),
+    Column("stored_bytes", BigInteger, nullable=False),
+    Column("record_hash", LargeBinary(32), nullable=False),
+    ForeignKeyConstraint(["tenant", "replica"], ["replicas.tenant", "replicas.replica"]),
+)
+
+# A released or lapsed lease keeps its row: the next one's fencing token must be higher.
+leases = Table(
+    "leases",
+    metadata,
+    Column("tenant", String(63), ForeignKey("tenants.tenant"), primary_key=True),
+    Column("replica", String(36), primary_key=True),
+    Column("token", BigInteger, nullable=False),
+    Column("agent", String(36), nullable=False),
+    Column("sync", String(36), nullable=True),
+    Column("expires", Double, nullable=False),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRow:
+    """One agent and the certificate it was issued."""
+
+    agent: AgentId
+    tenant: TenantId
+    serial: str
+    """Serial number in hexadecimal."""
+    fingerprint: str
+    """SHA-256 of the DER certificate in hexadecimal."""
+    not_after: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaRow:
+    """One replica, with what its newest point says; ``newest`` is None before the first one."""
+
+    tenant: TenantId
+    replica: ReplicaId
+    vm_name: str
+    """Name of the VM at the newest sync."""
+    points: int
+    newest: PointNumber | None
+    newest_time: int | None
+    stored_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class PointRow:
+    """One recovery point."""
+
+    tenant: TenantId
+    replica: ReplicaId
+    number: PointNumber
+    kind: str
+    """full, delta or compare."""
+    time: int
+    """When the source took the snapshot."""
+    capacity_bytes: int
+    """Sum of the disks' capacities."""
+    stored_bytes: int
+    """What the point occupies in the store."""
+    record_hash: bytes
+    """BLAKE3-256 of the point's record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right of one sync to write one replica, until ``expires`` or until a higher token exists."""
+
+    tenant: TenantId
+    replica: ReplicaId
+    agent: AgentId
+    sync: SyncId
+    token: int
+    expires: float
