@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -54,7 +54,7 @@ def identify(certificate: bytes, trust: Trust, now: datetime) -> Identity:
         uri = _only_uri(leaf)
     except CertificateError:
         raise
-    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+    except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
         raise refused(f"it is malformed ({error})") from None
     tenant, agent = parse_agent_uri(uri, trust.domain)
     return Identity(tenant, agent, leaf.serial_number, leaf.not_valid_after_utc)
