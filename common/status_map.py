@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import grpc
 from google.protobuf import any_pb2
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
@@ -71,6 +72,15 @@ def abort(context: grpc.ServicerContext, error: KeysapartError) -> None:
     context.abort_with_status(rpc_status.to_status(to_status(error)))
 
 
+def _our_info(detail: any_pb2.Any) -> Any:
+    """The ErrorInfo in ``detail`` if it is one of ours; what cannot be parsed is somebody else's."""
+    info: Any = error_details_pb2.ErrorInfo()
+    try:
+        return info if detail.Unpack(info) and info.domain == DOMAIN else None
+    except DecodeError:
+        return None
+
+
 def from_rpc_error(error: Any, *, subject: str) -> KeysapartError:
     """The error behind a failed call; ``subject`` names the other half, such as ``target host:port``.
 
@@ -78,8 +88,8 @@ def from_rpc_error(error: Any, *, subject: str) -> KeysapartError:
     """
     status: Any = rpc_status.from_call(error) if hasattr(error, "trailing_metadata") else None
     for detail in status.details if status is not None else ():
-        info = error_details_pb2.ErrorInfo()
-        if detail.Is(info.DESCRIPTOR) and detail.Unpack(info) and info.domain == DOMAIN:
+        info = _our_info(detail)
+        if info is not None:
             kind = errors.BY_REASON.get(info.reason, errors.InternalError)
             return kind(
                 status.message,

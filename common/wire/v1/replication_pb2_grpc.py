@@ -56,6 +56,11 @@ class ReplicationStub:
                 request_serializer=common_dot_wire_dot_v1_dot_replication__pb2.WriteFrame.SerializeToString,
                 response_deserializer=common_dot_wire_dot_v1_dot_replication__pb2.WriteAck.FromString,
                 _registered_method=True)
+        self.RenewLease = channel.unary_unary(
+                '/keysapart.v1.Replication/RenewLease',
+                request_serializer=common_dot_wire_dot_v1_dot_replication__pb2.RenewLeaseRequest.SerializeToString,
+                response_deserializer=common_dot_wire_dot_v1_dot_replication__pb2.RenewLeaseResponse.FromString,
+                _registered_method=True)
         self.CommitSync = channel.unary_unary(
                 '/keysapart.v1.Replication/CommitSync',
                 request_serializer=common_dot_wire_dot_v1_dot_replication__pb2.CommitSyncRequest.SerializeToString,
@@ -101,6 +106,13 @@ class ReplicationServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RenewLease(self, request, context):
+        """Says that the agent is still at work while nothing needs sending; without a sign of life the lease lapses.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CommitSync(self, request, context):
         """All disks of the sync become one recovery point, or none does.
         """
@@ -137,6 +149,11 @@ def add_ReplicationServicer_to_server(servicer, server):
                     servicer.WriteDisk,
                     request_deserializer=common_dot_wire_dot_v1_dot_replication__pb2.WriteFrame.FromString,
                     response_serializer=common_dot_wire_dot_v1_dot_replication__pb2.WriteAck.SerializeToString,
+            ),
+            'RenewLease': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenewLease,
+                    request_deserializer=common_dot_wire_dot_v1_dot_replication__pb2.RenewLeaseRequest.FromString,
+                    response_serializer=common_dot_wire_dot_v1_dot_replication__pb2.RenewLeaseResponse.SerializeToString,
             ),
             'CommitSync': grpc.unary_unary_rpc_method_handler(
                     servicer.CommitSync,
@@ -259,6 +276,33 @@ class Replication:
             '/keysapart.v1.Replication/WriteDisk',
             common_dot_wire_dot_v1_dot_replication__pb2.WriteFrame.SerializeToString,
             common_dot_wire_dot_v1_dot_replication__pb2.WriteAck.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RenewLease(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keysapart.v1.Replication/RenewLease',
+            common_dot_wire_dot_v1_dot_replication__pb2.RenewLeaseRequest.SerializeToString,
+            common_dot_wire_dot_v1_dot_replication__pb2.RenewLeaseResponse.FromString,
             options,
             channel_credentials,
             insecure,

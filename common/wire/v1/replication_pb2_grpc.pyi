@@ -45,6 +45,8 @@ class ReplicationStub:
     """Digests of the grains a disk holds in its newest point, for leaving out what did not change."""
     WriteDisk: _grpc.StreamStreamMultiCallable[_replication_pb2.WriteFrame, _replication_pb2.WriteAck]
     """One stream per disk: an open frame, grain batches in rising sequence, a done frame."""
+    RenewLease: _grpc.UnaryUnaryMultiCallable[_replication_pb2.RenewLeaseRequest, _replication_pb2.RenewLeaseResponse]
+    """Says that the agent is still at work while nothing needs sending; without a sign of life the lease lapses."""
     CommitSync: _grpc.UnaryUnaryMultiCallable[_replication_pb2.CommitSyncRequest, _replication_pb2.CommitSyncResponse]
     """All disks of the sync become one recovery point, or none does."""
     AbortSync: _grpc.UnaryUnaryMultiCallable[_replication_pb2.AbortSyncRequest, _replication_pb2.AbortSyncResponse]
@@ -65,6 +67,8 @@ class ReplicationAsyncStub(ReplicationStub):
     """Digests of the grains a disk holds in its newest point, for leaving out what did not change."""
     WriteDisk: _aio.StreamStreamMultiCallable[_replication_pb2.WriteFrame, _replication_pb2.WriteAck]  # type: ignore[assignment]
     """One stream per disk: an open frame, grain batches in rising sequence, a done frame."""
+    RenewLease: _aio.UnaryUnaryMultiCallable[_replication_pb2.RenewLeaseRequest, _replication_pb2.RenewLeaseResponse]  # type: ignore[assignment]
+    """Says that the agent is still at work while nothing needs sending; without a sign of life the lease lapses."""
     CommitSync: _aio.UnaryUnaryMultiCallable[_replication_pb2.CommitSyncRequest, _replication_pb2.CommitSyncResponse]  # type: ignore[assignment]
     """All disks of the sync become one recovery point, or none does."""
     AbortSync: _aio.UnaryUnaryMultiCallable[_replication_pb2.AbortSyncRequest, _replication_pb2.AbortSyncResponse]  # type: ignore[assignment]
@@ -106,6 +110,14 @@ class ReplicationServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_replication_pb2.WriteAck], _abc.AsyncIterator[_replication_pb2.WriteAck]]:
         """One stream per disk: an open frame, grain batches in rising sequence, a done frame."""
+
+    @_abc_1.abstractmethod
+    def RenewLease(
+        self,
+        request: _replication_pb2.RenewLeaseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_replication_pb2.RenewLeaseResponse, _abc.Awaitable[_replication_pb2.RenewLeaseResponse]]:
+        """Says that the agent is still at work while nothing needs sending; without a sign of life the lease lapses."""
 
     @_abc_1.abstractmethod
     def CommitSync(
