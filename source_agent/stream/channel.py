@@ -11,7 +11,7 @@ from typing import Any, Final
 import grpc
 
 from common.errors import CertificateError, KeysapartError, TargetUnavailableError
-from common.ids import DiskKey, ReplicaId, SyncId, parse_sync
+from common.ids import DiskKey, ReplicaId, SyncId
 from common.status_map import from_rpc_error
 from common.tls import Identity, channel_credentials, explain_refusal
 from common.wire.v1 import replication_pb2 as wire
@@ -77,15 +77,20 @@ class Target:
         """Start a write stream: an iterable of acks that can be cancelled; failures are for ``explain``."""
         return self._stub.WriteDisk(frames)
 
+    def renew(self, sync: SyncId) -> None:
+        """Say that the sync is still at work."""
+        with self._in_our_words():
+            self._stub.RenewLease(wire.RenewLeaseRequest(sync=sync), timeout=_CALL_SECONDS)
+
     def commit(self, sync: SyncId) -> wire.CommitSyncResponse:
         """Make the sync a point."""
         with self._in_our_words():
             return self._stub.CommitSync(wire.CommitSyncRequest(sync=sync), timeout=_COMMIT_SECONDS)
 
-    def abort(self, sync: str, cause: str) -> None:
+    def abort(self, sync: SyncId, cause: str) -> None:
         """Tell the target that the sync is over without a point; failing to tell is no harm, its lease lapses."""
         try:
-            request = wire.AbortSyncRequest(sync=parse_sync(sync), cause=cause[:1024])
+            request = wire.AbortSyncRequest(sync=sync, cause=cause[:1024])
             self._stub.AbortSync(request, timeout=_ABORT_SECONDS)
         except grpc.RpcError:
             return

@@ -1,14 +1,37 @@
 """Which VM a user means: by moref, instance UUID, or name. Pure."""
 
 from collections.abc import Iterable
+from typing import Protocol, TypeVar
 
 from common.errors import NotFoundError, PreconditionError
-from source_agent.vsphere.port import VmInfo
+from common.ids import ReplicaId
 
 _SHOWN = 80
 
 
-def pick(vms: Iterable[VmInfo], name: str) -> VmInfo:
+class Named(Protocol):
+    """What a VM is told by."""
+
+    @property
+    def moref(self) -> str:
+        """The vCenter's own reference."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        ...
+
+    @property
+    def instance_uuid(self) -> ReplicaId:
+        """What it keeps through renames."""
+        ...
+
+
+V = TypeVar("V", bound=Named)
+
+
+def pick(vms: Iterable[V], name: str) -> V:
     """The one VM that ``name`` names; morefs and instance UUIDs win over names.
 
     Raises:

@@ -98,6 +98,15 @@ class Catalog:
         with self._database.writing() as connection:
             return leases.take(connection, tenant, replica, agent, sync, now=self._now(), ttl=ttl)
 
+    def require_free(self, tenant: TenantId, replica: ReplicaId, agent: AgentId) -> None:
+        """Return if ``agent`` could take the lease of ``replica`` now.
+
+        Raises:
+            BusyError: another agent holds it; the message says until when.
+        """
+        with self._database.reading() as connection:
+            leases.require_free(connection, tenant, replica, agent, now=self._now())
+
     def renew(self, lease: Lease, ttl: float) -> Lease:
         """The same lease, for ``ttl`` seconds from now.
 

@@ -29,6 +29,23 @@ def take(
     Raises:
         BusyError: another agent holds it; the message says until when.
     """
+    require_free(connection, tenant, replica, agent, now=now)
+    row = _row(connection, tenant, replica)
+    token = max((0 if row is None else row.token) + 1, int(now * 1_000_000))
+    lease = Lease(tenant, replica, agent, sync, token, now + ttl)
+    if row is None:
+        connection.execute(insert(leases).values(**dataclasses.asdict(lease)))
+    else:
+        connection.execute(update(leases).where(_is(tenant, replica)).values(**dataclasses.asdict(lease)))
+    return lease
+
+
+def require_free(connection: Connection, tenant: TenantId, replica: ReplicaId, agent: AgentId, *, now: float) -> None:
+    """Return if ``agent`` could take the lease now.
+
+    Raises:
+        BusyError: another agent holds it; the message says until when.
+    """
     row = _row(connection, tenant, replica)
     if row is not None and row.sync is not None and row.agent != agent and row.expires > now:
         lapses = datetime.fromtimestamp(row.expires, UTC)
@@ -37,13 +54,6 @@ def take(
             subject=f"replica {replica}",
             next_step="protect the VM by one agent only, or wait until then",
         )
-    token = max((0 if row is None else row.token) + 1, int(now * 1_000_000))
-    lease = Lease(tenant, replica, agent, sync, token, now + ttl)
-    if row is None:
-        connection.execute(insert(leases).values(**dataclasses.asdict(lease)))
-    else:
-        connection.execute(update(leases).where(_is(tenant, replica)).values(**dataclasses.asdict(lease)))
-    return lease
 
 
 def check(connection: Connection, lease: Lease, *, now: float) -> None:

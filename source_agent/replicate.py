@@ -1,0 +1,135 @@
+"""One sync of one VM, from inventory to a committed point.
+
+The order is the promise: what can refuse is asked before a snapshot exists; the snapshot is gone whatever happens
+after it; the point exists only when the target says so.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from common import log
+from common.clock import Clock
+from common.errors import ChangeTrackingError
+from common.extent import Extent
+from common.ids import AgentId
+from source_agent import preflight
+from source_agent.disk_read.port import BlockReader
+from source_agent.disk_sync import DiskTask
+from source_agent.lock import vm_lock
+from source_agent.plan import DiskPlan, HeldPoint, Kind, Plan, plan
+from source_agent.progress import Progress
+from source_agent.report import SyncReport
+from source_agent.stream.channel import Target
+from source_agent.transfer import Transfer
+from source_agent.vsphere.changed_extents import changed_extents
+from source_agent.vsphere.port import Snapshot, VmInfo, VSphere
+from source_agent.vsphere.snapshots import ensure_tracking, leftovers, remove_leftovers, snapshot, untracked
+from source_agent.wire_types import begin_request, held_point
+
+_log = log.get("sync")
+
+
+@dataclass(frozen=True)
+class Agent:
+    """What a sync needs of the world; all of it the caller's, to be closed by him."""
+
+    agent_id: AgentId
+    vsphere: VSphere
+    reader: BlockReader
+    target: Target
+    clock: Clock
+    state_dir: Path
+    agent_vm: str
+    """The agent's own VM, for preflight's rules on hot-add."""
+    quiesce: bool
+    parallel_disks: int
+
+    @property
+    def consistency(self) -> str:
+        """What a point of this agent guarantees."""
+        return "file-system" if self.quiesce else "crash"
+
+
+def findings(agent: Agent, vm: VmInfo) -> tuple[preflight.Finding, ...]:
+    """Preflight of one VM as this agent would sync it."""
+    own = frozenset(found.moref for found in leftovers(vm, agent.agent_id))
+    setting = preflight.Setting(agent_vm=agent.vsphere.vm(agent.agent_vm), quiesce=agent.quiesce, own_snapshots=own)
+    return preflight.check(vm, setting)
+
+
+def sync_vm(agent: Agent, name: str, *, full: bool, progress: Progress) -> SyncReport:
+    """Replicate the VM called ``name`` once.
+
+    Raises:
+        KeysapartError: whatever stood in the way; nothing was committed then, unless the message says so.
+    """
+    began = agent.clock.monotonic()
+    vm = agent.vsphere.vm(name)
+    with vm_lock(agent.state_dir, vm.instance_uuid, vm.name):
+        vm = _cleared(agent, vm)
+        warned = findings(agent, vm)
+        preflight.require(vm, warned)
+        described = agent.target.describe(vm.instance_uuid)
+        held = held_point(vm, described)
+        vm = ensure_tracking(agent.vsphere, vm)
+        progress.say(f"{vm.name}: taking a snapshot")
+        with snapshot(agent.vsphere, vm, agent.agent_id, quiesce=agent.quiesce, clock=agent.clock) as taken:
+            decided, tasks = _tasks(agent, vm, taken, held, full=full)
+            for disk in decided.disks:
+                progress.say(f"{vm.name}: disk {disk.key} {disk.kind.value}: {disk.cause}")
+            transfer = Transfer(
+                agent.target, agent.reader, taken, described, progress, parallel_disks=agent.parallel_disks
+            )
+            request = begin_request(vm, taken, decided, agent.consistency, described.newest.number)
+            point, stored, disks = transfer.run(request, tasks)
+    lines = [f"{found.sentence}: {found.remedy}" for found in warned]
+    lines += [f"disk {key} is not tracked: its next sync will be a compare" for key in untracked(taken)]
+    return SyncReport(
+        vm=vm.name,
+        replica=vm.instance_uuid,
+        point=point,
+        kind=decided.kind.value,
+        bytes_read=sum(disk.bytes_read for disk in disks),
+        bytes_sent=sum(disk.bytes_sent for disk in disks),
+        stored_bytes=stored,
+        seconds=agent.clock.monotonic() - began,
+        consistency=agent.consistency,
+        disks=disks,
+        warnings=tuple(lines),
+    )
+
+
+def _cleared(agent: Agent, vm: VmInfo) -> VmInfo:
+    """Remove what an earlier process of this agent left: attached disks first, then their snapshots."""
+    released = agent.reader.release_leftovers()
+    removed = remove_leftovers(agent.vsphere, vm, agent.agent_id)
+    if not released and not removed:
+        return vm
+    _log.info("leftovers of an earlier sync removed", vm=vm.name, snapshots=removed, disks=released)
+    return agent.vsphere.vm(vm.moref)
+
+
+def _tasks(
+    agent: Agent, vm: VmInfo, taken: Snapshot, held: HeldPoint | None, *, full: bool
+) -> tuple[Plan, list[DiskTask]]:
+    """The plan over the snapshot, with the extents that each disk needs read.
+
+    A change list that turns out not to be trustworthy makes its disk a compare, here and not as a failure.
+    """
+    decided = plan(vm, taken, held, requested_full=full)
+    tasks = []
+    for disk, choice in zip(taken.disks, decided.disks, strict=True):
+        extents: tuple[Extent, ...] = (Extent(0, disk.capacity_bytes),)
+        final = choice
+        if choice.kind is Kind.DELTA:
+            try:
+                extents = changed_extents(agent.vsphere, vm.moref, taken, disk, choice.since or "")
+            except ChangeTrackingError as error:
+                final = DiskPlan(disk.key, Kind.COMPARE, "change-list", error.message, None, disk.capacity_bytes)
+        tasks.append(DiskTask(disk, final, extents))
+    return _replanned(decided, tuple(task.plan for task in tasks)), tasks
+
+
+def _replanned(decided: Plan, disks: tuple[DiskPlan, ...]) -> Plan:
+    compared = any(disk.kind is Kind.COMPARE for disk in disks)
+    return replace(decided, kind=Kind.COMPARE if compared else decided.kind, disks=disks)

@@ -1,0 +1,119 @@
+"""The middle of a sync: begin, all disks at once, commit; abort on every other way out."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from typing import Final
+
+from common import log
+from common.errors import KeysapartError
+from common.ids import PointNumber, SyncId, parse_point, parse_sync
+from common.wire.v1 import replication_pb2 as wire
+from source_agent.disk_read.port import BlockReader
+from source_agent.disk_sync import Cancellation, DiskTask, Work, sync_disk
+from source_agent.progress import Progress
+from source_agent.report import DiskReport
+from source_agent.stream.channel import Target
+from source_agent.vsphere.port import Snapshot
+
+_log = log.get("transfer")
+
+_RENEW_SECONDS: Final = 15.0
+"""A quarter of the lease: two renewals may be lost before it lapses."""
+
+_REDUCERS: Final = 2
+"""Threads that read and reduce; more than two gain nothing while gRPC's own thread needs the interpreter too."""
+
+
+class Transfer:
+    """One sync's way over the wire; used once."""
+
+    def __init__(
+        self,
+        target: Target,
+        reader: BlockReader,
+        snapshot: Snapshot,
+        described: wire.DescribeReplicaResponse,
+        progress: Progress,
+        *,
+        parallel_disks: int,
+    ) -> None:
+        self._target = target
+        self._reader = reader
+        self._snapshot = snapshot
+        self._described = described
+        self._progress = progress
+        self._at_once = max(1, min(parallel_disks, described.max_streams))
+
+    def run(
+        self, request: wire.BeginSyncRequest, tasks: Sequence[DiskTask]
+    ) -> tuple[PointNumber, int, tuple[DiskReport, ...]]:
+        """Send every disk of ``tasks`` and commit: the point, its bytes in the store, what became of each disk.
+
+        Raises:
+            KeysapartError: the first failure; the sync is aborted at the target then, as on a signal.
+        """
+        begun = self._target.begin(request)
+        sync = parse_sync(begun.sync)
+        try:
+            with _lease_kept(self._target, sync):
+                disks = self._send(sync, tasks)
+            self._progress.say(f"{request.vm_name}: committing point {begun.point}")
+            committed = self._target.commit(sync)
+        except BaseException as error:
+            self._target.abort(sync, error.message if isinstance(error, KeysapartError) else type(error).__name__)
+            raise
+        return parse_point(committed.point), committed.stored_bytes, disks
+
+    def _send(self, sync: SyncId, tasks: Sequence[DiskTask]) -> tuple[DiskReport, ...]:
+        cancellation = Cancellation()
+        with (
+            ThreadPoolExecutor(_REDUCERS, "reduce") as workers,
+            ThreadPoolExecutor(self._at_once, "disk") as streams,
+        ):
+            work = Work(
+                target=self._target,
+                reader=self._reader,
+                snapshot=self._snapshot,
+                sync=sync,
+                window_bytes=self._described.window_bytes,
+                workers=workers,
+                cancellation=cancellation,
+                started=self._progress.disk,
+            )
+            futures = [streams.submit(sync_disk, work, task) for task in tasks]
+            try:
+                wait(futures, return_when=FIRST_EXCEPTION)
+                return tuple(future.result() for future in _failed_first(futures))
+            finally:
+                # Whatever ended the wait (a failure, a signal): nothing goes on reading a snapshot that is to go.
+                cancellation.cancel()
+                streams.shutdown(cancel_futures=True)
+
+
+def _failed_first(futures: Sequence[Future[DiskReport]]) -> Sequence[Future[DiskReport]]:
+    """The futures in order, unless one has failed: then that one, so that its error is the one raised."""
+    failed = [future for future in futures if future.done() and not future.cancelled() and future.exception()]
+    return failed or futures
+
+
+@contextmanager
+def _lease_kept(target: Target, sync: SyncId) -> Iterator[None]:
+    """Show signs of life while disks are read in which nothing changed."""
+    over = threading.Event()
+
+    def renew() -> None:
+        while not over.wait(_RENEW_SECONDS):
+            try:
+                target.renew(sync)
+            except KeysapartError as error:
+                _log.warning("the lease was not renewed", sync=sync, cause=error.message)
+
+    thread = threading.Thread(target=renew, name="lease", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

@@ -1,0 +1,152 @@
+"""Syncs that are open in this process: who may write them, until when, and what they have staged.
+
+The lease in the catalog decides who may write a replica; what lives here is what cannot live elsewhere: open files.
+Losing it (a crash) costs the sync, never a point.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from common.clock import Clock
+from common.errors import FencedError, NotFoundError, PreconditionError, ProtocolError
+from common.ids import DiskKey, ReplicaId, SyncId
+from target_appliance.catalog.model import Lease
+from target_appliance.identity.authn import Identity
+from target_appliance.recovery.staging import StagedSync
+
+LEASE_SECONDS: Final = 60.0
+"""Silence after which another agent may take the replica."""
+
+_RENEW_SECONDS: Final = 10.0
+"""Between two writes of a lease's new end: every frame is a sign of life, the catalog need not hear of each."""
+
+
+@dataclass
+class OpenSync:
+    """One sync under way."""
+
+    sync: SyncId
+    owner: Identity
+    replica: ReplicaId
+    vm_name: str
+    staged: StagedSync
+    lease: Lease
+    renewed: float
+    """Monotonic time of the last renewal."""
+    heard: float
+    """Monotonic time of the last sign of life."""
+    writing: set[DiskKey] = field(default_factory=set)
+    finished: set[DiskKey] = field(default_factory=set)
+    streams: list[Any] = field(default_factory=list)
+    """The calls that write it, for telling that they are alive though silent."""
+    over: str = ""
+    """Why nothing more is accepted; empty while it is open."""
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def claim(self, disk: DiskKey, stream: Any) -> None:
+        """A stream starts to write ``disk``: once per sync."""
+        with self.lock:
+            self.require_open()
+            if disk not in self.staged.disks:
+                raise ProtocolError(
+                    f"disk {disk} is not part of the sync", subject=f"disk {disk}", next_step="sync again"
+                )
+            if disk in self.writing or disk in self.finished:
+                raise ProtocolError(f"disk {disk} is written twice", subject=f"disk {disk}", next_step="sync again")
+            self.writing.add(disk)
+            self.streams.append(stream)
+
+    def settle(self, disk: DiskKey, stream: Any) -> None:
+        """``disk`` is complete and durable."""
+        with self.lock:
+            self.writing.discard(disk)
+            self.finished.add(disk)
+            self.streams.remove(stream)
+
+    def require_open(self) -> None:
+        """Raises FencedError when the sync is over."""
+        if self.over:
+            raise FencedError(f"the sync is over: {self.over}", subject=f"sync {self.sync}", next_step="sync again")
+
+    def close_for_commit(self) -> None:
+        """No more writes; raises PreconditionError while a disk is missing."""
+        with self.lock:
+            self.require_open()
+            missing = sorted(set(self.staged.disks) - self.finished)
+            if missing or self.writing:
+                raise PreconditionError(
+                    f"disk {missing[0] if missing else min(self.writing)} is not complete",
+                    subject=f"sync {self.sync}",
+                    next_step="send every disk before the commit",
+                )
+            self.over = "it is being committed"
+
+
+class OpenSyncs:
+    """All of them, by id."""
+
+    def __init__(self, clock: Clock, renew: Callable[[Lease, float], Lease]) -> None:
+        self._clock = clock
+        self._renew = renew
+        self._lock = threading.Lock()
+        self._by_id: dict[SyncId, OpenSync] = {}
+
+    def add(self, entry: OpenSync) -> list[OpenSync]:
+        """Open ``entry``; returns the ones of the same replica that it supersedes, which the caller ends."""
+        with self._lock:
+            older = [
+                other
+                for other in self._by_id.values()
+                if (other.owner.tenant, other.replica) == (entry.owner.tenant, entry.replica)
+            ]
+            self._by_id[entry.sync] = entry
+        return older
+
+    def get(self, owner: Identity, sync: SyncId) -> OpenSync:
+        """The caller's sync, which is given a sign of life.
+
+        Raises:
+            NotFoundError: there is none, or it is another's: the answers are the same.
+            FencedError: its lease was taken over.
+        """
+        with self._lock:
+            entry = self._by_id.get(sync)
+        if entry is None or (entry.owner.tenant, entry.owner.agent) != (owner.tenant, owner.agent):
+            raise NotFoundError("no such sync is open", subject=f"sync {sync}", next_step="begin a new sync")
+        self.touch(entry)
+        return entry
+
+    def touch(self, entry: OpenSync) -> None:
+        """A sign of life; now and then it renews the lease in the catalog.
+
+        Raises:
+            FencedError: the lease was taken over, or the sync is over.
+        """
+        entry.require_open()
+        now = self._clock.monotonic()
+        entry.heard = now
+        if now - entry.renewed < _RENEW_SECONDS:
+            return
+        with entry.lock:
+            if now - entry.renewed >= _RENEW_SECONDS:
+                entry.lease = self._renew(entry.lease, LEASE_SECONDS)
+                entry.renewed = now
+
+    def remove(self, entry: OpenSync, why: str) -> bool:
+        """End the bookkeeping of ``entry``; False when somebody else did already."""
+        with self._lock:
+            entry.over = entry.over or why
+            return self._by_id.pop(entry.sync, None) is not None
+
+    def silent(self) -> list[OpenSync]:
+        """Those whose lease has lapsed: no sign of life for LEASE_SECONDS."""
+        limit = self._clock.monotonic() - LEASE_SECONDS
+        with self._lock:
+            return [entry for entry in self._by_id.values() if entry.heard < limit]
+
+    def all(self) -> list[OpenSync]:
+        """Every open sync."""
+        with self._lock:
+            return list(self._by_id.values())

@@ -1,0 +1,121 @@
+"""Between gRPC and the services: who is it, may it, how many; and every failure in our words.
+
+A handler receives a ``Call`` in place of gRPC's context. Whatever it raises becomes a status through the one table;
+what is none of ours is logged with its traceback and told to the caller as an internal error, without details.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+
+from common import log
+from common.errors import CertificateError, InternalError, KeysapartError
+from common.status_map import abort
+from target_appliance.identity.authn import Identity
+from target_appliance.server.limits import IdleWatch, StreamCap
+from target_appliance.server.rpc_policy import POLICY, Row
+
+_log = log.get("server")
+
+Identify = Callable[[bytes], Identity]
+"""The identity that a PEM certificate proves now, of a tenant that is known; raises CertificateError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One RPC as a service sees it."""
+
+    caller: Identity
+    method: str
+    context: grpc.ServicerContext
+
+
+class Edge(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc's class is untyped
+    """The interceptor that stands before every method."""
+
+    def __init__(self, identify: Identify, cap: StreamCap, watch: IdleWatch) -> None:
+        self._identify = identify
+        self._cap = cap
+        self._watch = watch
+
+    def intercept_service(self, continuation: Any, details: Any) -> Any:
+        """Wrap the method's handler, or refuse a method without a policy row."""
+        row = POLICY.get(details.method)
+        handler = continuation(details)
+        if row is None or handler is None:
+            return None
+        return self._wrapped(handler, details.method, row)
+
+    def _wrapped(self, handler: Any, method: str, row: Row) -> Any:
+        if handler.response_streaming:
+            inner = handler.stream_stream if handler.request_streaming else handler.unary_stream
+
+            def streaming(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+                with self._guarded(method, row, context) as call:
+                    yield from inner(request, call)
+
+            make = (
+                grpc.stream_stream_rpc_method_handler
+                if handler.request_streaming
+                else (grpc.unary_stream_rpc_method_handler)
+            )
+            return make(streaming, handler.request_deserializer, handler.response_serializer)
+
+        def unary(request: Any, context: grpc.ServicerContext) -> Any:
+            with self._guarded(method, row, context) as call:
+                return handler.unary_unary(request, call)
+
+        return grpc.unary_unary_rpc_method_handler(unary, handler.request_deserializer, handler.response_serializer)
+
+    @contextmanager
+    def _guarded(self, method: str, row: Row, context: grpc.ServicerContext) -> Iterator[Call]:
+        name = method.rpartition("/")[2]
+        caller: Identity | None = None
+        failure: KeysapartError | None = None
+        try:
+            with ExitStack() as stack:
+                caller = self._identify(_certificate(context))
+                if row.streams:
+                    stack.enter_context(self._cap.slot(caller.tenant))
+                    stack.enter_context(self._watch.watched(context))
+                yield Call(caller, method, context)
+        except KeysapartError as error:
+            failure = error
+        except grpc.RpcError as error:
+            # gRPC's word on a client that went away in mid-stream: there is nobody left to tell.
+            _log.info("call cut", method=name, tenant=caller and caller.tenant, cause=str(error))
+            raise
+        except Exception:
+            if not context.is_active():
+                _log.info("call cut", method=name, tenant=caller and caller.tenant)
+                raise
+            _log.exception("unexpected failure", method=name)
+            failure = InternalError(
+                "the appliance failed unexpectedly", subject=name, next_step="report it with the appliance's log"
+            )
+        if row.audit or failure:
+            _log.info(
+                "call",
+                method=name,
+                tenant=caller and caller.tenant,
+                agent=caller and caller.agent,
+                outcome=failure.reason if failure else "ok",
+                cause=failure.message if failure else None,
+            )
+        if failure:
+            if isinstance(failure, CertificateError):
+                # The reason is for our log; a stranger learns that he is refused, and no more.
+                failure = CertificateError(
+                    "the target does not accept this certificate",
+                    subject="certificate",
+                    next_step="have its operator look at the log, and issue one with target-appliance tenants add",
+                )
+            abort(context, failure)
+
+
+def _certificate(context: grpc.ServicerContext) -> bytes:
+    found = context.auth_context().get("x509_pem_cert", [])
+    return bytes(found[0]) if found else b""

@@ -1,0 +1,212 @@
+"""The Replication service: reads requests, asks vault, catalog and open syncs, writes answers."""
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from common import log
+from common.clock import Clock
+from common.errors import InvalidInputError, KeysapartError, PreconditionError
+from common.ids import ReplicaId, new_sync_id, parse_disk_key, parse_replica, parse_sync
+from common.sync.events import MAX_FRAME_BYTES, PROTOCOL_VERSION, WINDOW_BYTES, Open
+from common.wire.v1 import replication_pb2 as wire
+from target_appliance.catalog.catalog import Catalog
+from target_appliance.identity.authn import Identity
+from target_appliance.receive.open_sync import LEASE_SECONDS, OpenSync, OpenSyncs
+from target_appliance.receive.receiver import Disk, receive
+from target_appliance.recovery.vault import Vault
+from target_appliance.server import wire_types
+from target_appliance.server.edge import Call
+from target_appliance.server.limits import IdleWatch
+
+_log = log.get("replication")
+
+_MOST_RANGES: Final = 65536
+_MOST_CAUSE: Final = 1024
+
+
+class ReplicationService:
+    """Handlers by RPC name; gRPC calls them through the edge, which has checked the caller."""
+
+    def __init__(
+        self, vault: Vault, catalog: Catalog, syncs: OpenSyncs, watch: IdleWatch, clock: Clock, *, streams: int
+    ) -> None:
+        self._vault = vault
+        self._catalog = catalog
+        self._syncs = syncs
+        self._watch = watch
+        self._clock = clock
+        self._streams = streams
+
+    def DescribeReplica(self, request: wire.DescribeReplicaRequest, call: Call) -> wire.DescribeReplicaResponse:  # noqa: N802 - the proto's name
+        """Newest point and bounds; refuses what BeginSync would refuse now."""
+        replica = parse_replica(request.replica)
+        tenant = call.caller.tenant
+        self._vault.require_key(tenant)
+        self._catalog.require_free(tenant, replica, call.caller.agent)
+        newest = self._vault.newest(tenant, replica)
+        return wire.DescribeReplicaResponse(
+            newest=wire_types.point(newest) if newest else None,
+            max_frame_bytes=MAX_FRAME_BYTES,
+            window_bytes=WINDOW_BYTES,
+            max_streams=self._streams,
+            protocol_versions=[PROTOCOL_VERSION],
+        )
+
+    def BeginSync(self, request: wire.BeginSyncRequest, call: Call) -> wire.BeginSyncResponse:  # noqa: N802
+        """Key, base point, lease, staging: in this order, each undone when a later one refuses."""
+        caller = call.caller
+        replica = parse_replica(request.replica)
+        header = wire_types.header(request)
+        self._vault.require_key(caller.tenant)
+        self._require_base(caller, replica, header.base_point)
+        sync = new_sync_id()
+        lease = self._catalog.take_lease(caller.tenant, replica, caller.agent, sync, LEASE_SECONDS)
+        try:
+            staged = self._vault.begin(caller.tenant, replica, sync, header)
+        except BaseException:
+            self._catalog.release(lease)
+            raise
+        now = self._clock.monotonic()
+        entry = OpenSync(sync, caller, replica, header.vm_name, staged, lease, renewed=now, heard=now)
+        for older in self._syncs.add(entry):
+            if self._syncs.remove(older, "a newer sync of this VM took over"):
+                older.staged.discard()
+        _log.info(
+            "sync begun",
+            tenant=caller.tenant,
+            agent=caller.agent,
+            replica=replica,
+            sync=sync,
+            vm=header.vm_name,
+            kind=header.kind.value,
+            point=staged.point,
+        )
+        return wire.BeginSyncResponse(sync=sync, point=staged.point, lease_seconds=int(LEASE_SECONDS))
+
+    def GetManifest(self, request: wire.GetManifestRequest, call: Call) -> Iterator[wire.ManifestChunk]:  # noqa: N802
+        """Digests of what the newest point holds."""
+        entry = self._syncs.get(call.caller, parse_sync(request.sync))
+        if len(request.ranges) > _MOST_RANGES:
+            raise InvalidInputError(
+                f"{len(request.ranges)} ranges are more than {_MOST_RANGES}",
+                subject=f"sync {entry.sync}",
+                next_step="ask for fewer at once",
+            )
+        ranges = [(wanted.first, wanted.count) for wanted in request.ranges] or None
+        disk = parse_disk_key(request.disk)
+        for indices, digests in self._vault.manifest(entry.owner.tenant, entry.replica, disk, ranges):
+            self._watch.heard(call.context)
+            yield wire.ManifestChunk(indices=indices.astype("<u4").tobytes(), digests=digests.tobytes())
+
+    def WriteDisk(self, frames: Iterable[wire.WriteFrame], call: Call) -> Iterator[wire.WriteAck]:  # noqa: N802
+        """One disk of an open sync."""
+        yield from receive(frames, _DiskStream(self._syncs, self._watch, call))
+
+    def RenewLease(self, request: wire.RenewLeaseRequest, call: Call) -> wire.RenewLeaseResponse:  # noqa: N802
+        """A sign of life."""
+        entry = self._syncs.get(call.caller, parse_sync(request.sync))
+        for stream in tuple(entry.streams):
+            self._watch.heard(stream)
+        return wire.RenewLeaseResponse(lease_seconds=int(LEASE_SECONDS))
+
+    def CommitSync(self, request: wire.CommitSyncRequest, call: Call) -> wire.CommitSyncResponse:  # noqa: N802
+        """All disks become a point: files first, the catalog's row last."""
+        entry = self._syncs.get(call.caller, parse_sync(request.sync))
+        began = time.monotonic()
+        entry.close_for_commit()
+        try:
+            self._catalog.check(entry.lease)
+            self._require_base(entry.owner, entry.replica, entry.staged.header.base_point)
+            committed = entry.staged.commit()
+        except BaseException:
+            self._end(entry, "its commit failed")
+            raise
+        record = self._vault.newest(entry.owner.tenant, entry.replica)
+        if record is not None:
+            self._catalog.record_point(record, committed.stored_bytes)
+        self._syncs.remove(entry, "it is committed")
+        self._catalog.release(entry.lease)
+        _log.info(
+            "point committed",
+            tenant=entry.owner.tenant,
+            replica=entry.replica,
+            sync=entry.sync,
+            point=committed.number,
+            stored_bytes=committed.stored_bytes,
+            commit_seconds=round(time.monotonic() - began, 3),
+        )
+        return wire.CommitSyncResponse(
+            point=committed.number, record_hash=committed.record_hash, stored_bytes=committed.stored_bytes
+        )
+
+    def AbortSync(self, request: wire.AbortSyncRequest, call: Call) -> wire.AbortSyncResponse:  # noqa: N802
+        """The source gives up."""
+        entry = self._syncs.get(call.caller, parse_sync(request.sync))
+        self._end(entry, "the agent ended it")
+        cause = ascii(request.cause[:_MOST_CAUSE])
+        _log.info("sync aborted", tenant=entry.owner.tenant, replica=entry.replica, sync=entry.sync, cause=cause)
+        return wire.AbortSyncResponse()
+
+    def end_silent(self) -> int:
+        """End the syncs whose agents have been silent for longer than a lease; returns how many."""
+        ended = 0
+        for entry in self._syncs.silent():
+            _log.warning("sync ended: its agent is silent", replica=entry.replica, sync=entry.sync)
+            self._end(entry, "its lease lapsed")
+            ended += 1
+        return ended
+
+    def end_all(self) -> None:
+        """The appliance stops: what is staged goes, so that nothing has to be swept at the next start."""
+        for entry in self._syncs.all():
+            self._end(entry, "the appliance stopped")
+
+    def _end(self, entry: OpenSync, why: str) -> None:
+        if not self._syncs.remove(entry, why):
+            return
+        try:
+            entry.staged.discard()
+            self._catalog.release(entry.lease)
+        except KeysapartError as error:
+            # The sync is over either way; its staging folder is swept at the next start, its lease lapses.
+            _log.warning("a sync was not cleaned up", sync=entry.sync, cause=error.message)
+
+    def _require_base(self, caller: Identity, replica: ReplicaId, base: int) -> None:
+        newest = self._vault.newest(caller.tenant, replica)
+        number = newest.number if newest else 0
+        if number != base:
+            raise PreconditionError(
+                f"the sync builds on point {base}, but the newest is point {number}",
+                subject=f"replica {replica}",
+                next_step="sync again; the plan is then made on the newest point",
+            )
+
+
+class _DiskStream:
+    """What the receiver needs to know of the sync around a stream."""
+
+    def __init__(self, syncs: OpenSyncs, watch: IdleWatch, call: Call) -> None:
+        self._syncs = syncs
+        self._watch = watch
+        self._call = call
+        self._entry: OpenSync | None = None
+        self._disk = parse_disk_key(0)
+
+    def open(self, event: Open) -> tuple[Disk, int]:
+        """See receiver.Stream."""
+        entry = self._syncs.get(self._call.caller, event.sync)
+        entry.claim(event.disk, self._call.context)
+        self._entry, self._disk = entry, event.disk
+        return entry.staged.disk(event.disk), entry.staged.disks[event.disk].capacity_bytes
+
+    def alive(self) -> None:
+        """See receiver.Stream."""
+        self._watch.heard(self._call.context)
+        if self._entry:
+            self._syncs.touch(self._entry)
+
+    def finished(self) -> None:
+        """See receiver.Stream."""
+        if self._entry:
+            self._entry.settle(self._disk, self._call.context)
