@@ -1,0 +1,1 @@
+"""Our speed beside what a user would run instead, on one machine in one run: ``make bench``."""

@@ -1,0 +1,101 @@
+"""The bare pipe: the disk's non-zero bytes through a gRPC stream over mutual TLS that does nothing else.
+
+The upper bound of anything built on this transport: messages of the real wire with 1 MiB of data each, in a
+bidirectional stream, the receiver only counting. Both ends are processes of their own; run as a module it is one:
+
+    python -m benchmarks.bare_pipe serve PKI
+    python -m benchmarks.bare_pipe send PKI PORT DISK
+"""
+
+import sys
+import time
+from collections.abc import Iterator
+from concurrent import futures
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+
+from benchmarks.disk import MIB, data_extents
+from benchmarks.pki import write_pki
+from benchmarks.process import Child, loopback
+from common.wire.v1 import replication_pb2 as wire
+
+_SERVICE = "bench.BarePipe"
+_METHOD = "Send"
+
+
+@dataclass(frozen=True)
+class PipeFigures:
+    """One pass of the non-zero bytes."""
+
+    seconds: float
+    data_bytes: int
+    wire_bytes: int
+    client_peak_bytes: int
+    server_peak_bytes: int
+
+
+def send_all(disk: Path, work: Path) -> PipeFigures:
+    """Start both ends, send what is no hole, stop them."""
+    write_pki(work)
+    me = [sys.executable, "-m", "benchmarks.bare_pipe"]
+    with Child([*me, "serve", str(work)], work / "log") as server:
+        port = server.read_line()
+        with loopback() as count, Child([*me, "send", str(work), port, str(disk)], work / "log") as client:
+            seconds, data_bytes = client.finish().split()
+        server.stop()
+        return PipeFigures(float(seconds), int(data_bytes), count.sent, client.peak_bytes, server.peak_bytes)
+
+
+def _count(frames: Iterator[wire.WriteFrame], _: grpc.ServicerContext) -> Iterator[wire.WriteAck]:
+    received = 0
+    for frame in frames:
+        received += len(frame.batch.data)
+    yield wire.WriteAck(durable_sequence=received, done=True)
+
+
+def _serve(pki: Path) -> None:
+    server = grpc.server(futures.ThreadPoolExecutor(max_workers=4))
+    method = grpc.stream_stream_rpc_method_handler(_count, wire.WriteFrame.FromString, wire.WriteAck.SerializeToString)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, {_METHOD: method}),))
+    credentials = grpc.ssl_server_credentials(
+        [((pki / "server-key.pem").read_bytes(), (pki / "server-cert.pem").read_bytes())],
+        (pki / "ca-cert.pem").read_bytes(),
+        require_client_auth=True,
+    )
+    port = server.add_secure_port("127.0.0.1:0", credentials)
+    server.start()
+    print(port, flush=True)
+    server.wait_for_termination()
+
+
+def _frames(disk: Path) -> Iterator[wire.WriteFrame]:
+    with disk.open("rb") as data:
+        for start, length in data_extents(disk):
+            data.seek(start)
+            for offset in range(0, length, MIB):
+                yield wire.WriteFrame(batch=wire.GrainBatch(data=data.read(min(MIB, length - offset))))
+
+
+def _send(pki: Path, port: str, disk: Path) -> None:
+    credentials = grpc.ssl_channel_credentials(
+        (pki / "ca-cert.pem").read_bytes(),
+        (pki / "client-key.pem").read_bytes(),
+        (pki / "client-cert.pem").read_bytes(),
+    )
+    with grpc.secure_channel(f"localhost:{port}", credentials) as channel:
+        grpc.channel_ready_future(channel).result(timeout=10)
+        pipe = channel.stream_stream(
+            f"/{_SERVICE}/{_METHOD}", wire.WriteFrame.SerializeToString, wire.WriteAck.FromString
+        )
+        begin = time.monotonic()
+        (ack,) = pipe(_frames(disk))
+        print(time.monotonic() - begin, ack.durable_sequence)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "serve":
+        _serve(Path(sys.argv[2]))
+    else:
+        _send(Path(sys.argv[2]), sys.argv[3], Path(sys.argv[4]))
