@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from common.errors import InternalError, SourceError
+from common.errors import InternalError, KeysapartError, SourceError
 from common.extent import Extent
 
 SECTOR_BYTES = 512
@@ -88,11 +88,17 @@ class DeviceDisk:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close, then release; a second call does nothing."""
+        """Close, then release; a second call does nothing.
+
+        A release that fails becomes a note of the block's own error, or is raised where there is none.
+        """
         release, self._release = self._release, None
         if release is None:
             return
+        os.close(self._fd)
         try:
-            os.close(self._fd)
-        finally:
             release()
+        except KeysapartError as failed:
+            if error is None:
+                raise
+            error.add_note(failed.message)

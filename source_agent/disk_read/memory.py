@@ -19,3 +19,6 @@ class MemoryReader:
     def release_leftovers(self) -> int:
         """See BlockReader; nothing is ever attached."""
         return 0
+
+    def close(self) -> None:
+        """See BlockReader."""

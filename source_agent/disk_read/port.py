@@ -49,5 +49,12 @@ class BlockReader(Protocol):
         ...
 
     def release_leftovers(self) -> int:
-        """Detach whatever an earlier process of this agent left attached; returns how many."""
+        """Detach whatever an earlier process of this agent left attached; returns how many.
+
+        Leaves alone what a living process of the same agent has attached.
+        """
+        ...
+
+    def close(self) -> None:
+        """End the reader after its disks were released; never raises."""
         ...

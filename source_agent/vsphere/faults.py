@@ -1,0 +1,133 @@
+"""Every vCenter and transport fault that matters, and which error of ours it is: the one table.
+
+A fault takes the row of its nearest listed ancestor, so subclasses need no row of their own (NotAuthenticated is a
+NoPermission, FileLocked a FileFault). What the table does not know is a SourceError with the vendor's text, types that
+the bindings do not know included: those surface as KeyError or AttributeError while an answer is decoded.
+"""
+
+import ssl
+from collections.abc import Mapping
+from http.client import HTTPException
+
+from pyVmomi import vim, vmodl
+
+from common.errors import (
+    AccessDeniedError,
+    BusyError,
+    CertificateError,
+    ChangeTrackingError,
+    KeysapartError,
+    NotFoundError,
+    PreconditionError,
+    SourceError,
+    SourceUnavailableError,
+)
+
+Row = tuple[type[KeysapartError], str]
+"""Error class and next step."""
+
+_REACH = "check that the vCenter runs and can be reached, then run the agent again"
+_GONE = "run the command again, it reads the inventory anew"
+_COMPARE = "run the sync as compare"
+_BUSY = "wait until the other task has ended, then run the command again"
+_QUIESCE = "check VMware Tools in the guest, or set quiesce to none"
+_KEYS = "make the vCenter's key provider reachable from its hosts, then unlock the VM"
+
+TABLE: Mapping[type[BaseException], Row] = {
+    # Transport.
+    ssl.SSLCertVerificationError: (
+        CertificateError,
+        "check ca_file or certificate_sha256 and the host name in the [vcenter] section",
+    ),
+    OSError: (SourceUnavailableError, _REACH),
+    HTTPException: (SourceUnavailableError, _REACH),
+    # Session and rights.
+    vim.fault.InvalidLogin: (AccessDeniedError, "check user and password_file in the [vcenter] section"),
+    vim.fault.NotAuthenticated: (AccessDeniedError, "check that nobody ends the agent's sessions at the vCenter"),
+    vim.fault.NoPermission: (AccessDeniedError, "grant the privilege to the agent's role at the vCenter"),
+    vmodl.fault.SecurityError: (AccessDeniedError, "check the role of the agent's login at the vCenter"),
+    vim.fault.RestrictedByAdministrator: (AccessDeniedError, "ask the administrator who restricted it"),
+    # The object.
+    vmodl.fault.ManagedObjectNotFound: (NotFoundError, _GONE),
+    vim.fault.NotFound: (NotFoundError, _GONE),
+    # Its state.
+    vim.fault.TaskInProgress: (BusyError, _BUSY),
+    vim.fault.ConcurrentAccess: (BusyError, _BUSY),
+    vim.fault.ResourceInUse: (BusyError, _BUSY),
+    vim.fault.MethodDisabled: (BusyError, "find who disabled the method (a backup product, often) and let it end"),
+    vim.fault.InvalidPowerState: (PreconditionError, "bring the VM into the power state that the message names"),
+    vim.fault.EncryptionKeyRequired: (PreconditionError, _KEYS),
+    vim.fault.InvalidState: (SourceError, "wait until the VM's state has settled, then run the command again"),
+    # Hosts and load.
+    vmodl.fault.HostCommunication: (SourceUnavailableError, "check the connection between vCenter and host"),
+    vim.fault.HostConnectFault: (SourceUnavailableError, "check the connection between vCenter and host"),
+    vim.fault.Timedout: (SourceUnavailableError, "look at the vCenter's load, then run the command again"),
+    vmodl.fault.RequestCanceled: (SourceUnavailableError, "find who cancelled the task, then run the command again"),
+    # Snapshots and files.
+    vim.fault.ApplicationQuiesceFault: (SourceError, _QUIESCE),
+    vim.fault.FilesystemQuiesceFault: (SourceError, _QUIESCE),
+    vim.fault.TooManySnapshotLevels: (PreconditionError, "delete snapshots of the VM"),
+    vim.fault.SnapshotFault: (SourceError, "take a snapshot by hand in the vCenter to see what is in its way"),
+    vim.fault.NoDiskSpace: (SourceError, "make room on the datastore"),
+    vim.fault.FileLocked: (BusyError, "find who holds the file (a backup proxy, often) and let it go"),
+    vim.fault.FileFault: (SourceError, "check the VM's files on the datastore"),
+    # Ours, most likely.
+    vmodl.fault.MethodNotFound: (SourceError, "check that the endpoint is a vCenter of version 6.5 or newer"),
+    vmodl.fault.InvalidArgument: (SourceError, "look at the vCenter's log, and report this with the agent's log"),
+}
+
+CHANGED_AREAS: Mapping[type[BaseException], Row] = {
+    # FileFault: id older than the tracking file, or that file lost; InvalidArgument: id from before the disk was there.
+    vim.fault.FileFault: (ChangeTrackingError, _COMPARE),
+    vmodl.fault.InvalidArgument: (ChangeTrackingError, _COMPARE),
+}
+"""What differs when changed areas are asked for."""
+
+_OTHER: Row = (SourceError, "look at the vCenter's tasks and log")
+_UNDERSTOOD = (vmodl.MethodFault, OSError, HTTPException)
+
+
+def translate(
+    error: Exception, what: str, subject: str, overrides: Mapping[type[BaseException], Row] | None = None
+) -> KeysapartError:
+    """Our error for a failure of ``what`` (an action in words: "taking the snapshot"); ours pass as they are."""
+    if isinstance(error, KeysapartError):
+        return error
+    rows = {**TABLE, **(overrides or {})}
+    kind, next_step = next((rows[ancestor] for ancestor in type(error).__mro__ if ancestor in rows), _OTHER)
+    return kind(f"{what} failed: {vendor_text(error)}", subject=subject, next_step=next_step)
+
+
+def vendor_text(error: Exception) -> str:
+    """The vendor's own words on one line, type first; never the whole fault, which holds objects and stacks."""
+    name = type(error).__name__.rpartition(".")[2]
+    if not isinstance(error, _UNDERSTOOD):
+        return f"the vCenter's answer cannot be understood ({name}: {_line(str(error))})"
+    if isinstance(error, vim.fault.NoPermission) and not isinstance(error, vim.fault.NotAuthenticated):
+        return f"the login lacks the privilege {_privileges(error)}"
+    words = [getattr(error, "msg", None), *(getattr(one, "message", None) for one in _messages(error))]
+    text = "; ".join(dict.fromkeys(_line(word) for word in words if word))
+    if isinstance(error, vmodl.fault.InvalidArgument) and getattr(error, "invalidProperty", None):
+        text = f"{text} (invalid property {error.invalidProperty})".strip()
+    if not text and not isinstance(error, vmodl.MethodFault):
+        text = _line(str(error))
+    return f"{name}: {text}" if text else name
+
+
+def _privileges(error: vim.fault.NoPermission) -> str:
+    """Privilege ids of a NoPermission, and where they lack; newer releases list several."""
+    missing = getattr(error, "missingPrivileges", None) or []
+    ids = [privilege for entity in missing for privilege in entity.privilegeIds or []]
+    if getattr(error, "privilegeId", None):
+        ids.append(error.privilegeId)
+    where = getattr(error, "object", None)
+    return f"{', '.join(dict.fromkeys(ids)) or '(not named)'}{f' on {where}' if where else ''}"
+
+
+def _messages(error: Exception) -> list[object]:
+    return list(getattr(error, "faultMessage", None) or [])
+
+
+def _line(text: str) -> str:
+    """Bounded, printable, on one line."""
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())[:500]
