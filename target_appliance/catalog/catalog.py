@@ -14,6 +14,7 @@ from target_appliance.catalog import leases, points, rebuild, register, schema
 from target_appliance.catalog.database import Database
 from target_appliance.catalog.model import AgentRow, Lease, PointRow, ReplicaRow
 from target_appliance.identity.authn import Identity
+from target_appliance.recovery.types import PointRecord
 
 
 class Catalog:
@@ -137,10 +138,11 @@ class Catalog:
 
     # Replicas and points
 
-    def record_point(self, row: PointRow, vm_name: str) -> None:
+    def record_point(self, record: PointRecord, stored_bytes: int) -> None:
         """Note a committed point and the VM's present name; noting it twice is fine."""
+        row = points.row_of(record, stored_bytes)
         with self._database.writing() as connection:
-            points.put_replica(connection, row.tenant, row.replica, vm_name)
+            points.put_replica(connection, row.tenant, row.replica, record.vm_name)
             points.put_point(connection, row)
 
     def replicas(self, tenant: TenantId | None = None) -> tuple[ReplicaRow, ...]:

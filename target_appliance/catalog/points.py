@@ -8,6 +8,21 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, se
 from common.errors import NotFoundError, PreconditionError
 from common.ids import PointNumber, ReplicaId, TenantId
 from target_appliance.catalog.model import PointRow, ReplicaRow, points, replicas
+from target_appliance.recovery.types import PointRecord
+
+
+def row_of(record: PointRecord, stored_bytes: int) -> PointRow:
+    """What the catalog shows of a committed point that takes ``stored_bytes`` in the store."""
+    return PointRow(
+        record.tenant,
+        record.replica,
+        record.number,
+        record.kind.value,
+        record.snapshot_time,
+        sum(disk.spec.capacity_bytes for disk in record.disks),
+        stored_bytes,
+        record.record_hash,
+    )
 
 
 def put_replica(connection: Connection, tenant: TenantId, replica: ReplicaId, vm_name: str) -> None:

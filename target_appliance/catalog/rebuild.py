@@ -1,35 +1,41 @@
 """The catalog and the store compared: what the store has is true, the catalog follows."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from sqlalchemy import Connection, delete
 
-from common.errors import PreconditionError
-from common.ids import ReplicaId, TenantId
+from common.errors import DamagedError, PreconditionError
+from common.ids import PointNumber, ReplicaId, TenantId
 from target_appliance.catalog import points as point_rows
 from target_appliance.catalog import register
 from target_appliance.catalog.model import PointRow, points, replicas
+from target_appliance.catalog.points import row_of
+from target_appliance.recovery.types import PointRecord
 
 
 class Vault(Protocol):
-    """What the store holds, as ``target_appliance.recovery`` reads it."""
+    """What the store holds; ``target_appliance.recovery.vault.Vault`` is one."""
 
-    def tenants(self) -> Iterable[TenantId]:
+    def tenants(self) -> Sequence[TenantId]:
         """Tenants that have a folder."""
         ...
 
-    def replicas(self, tenant: TenantId) -> Iterable[ReplicaId]:
-        """Replicas of a tenant."""
+    def replicas(self, tenant: TenantId) -> Sequence[ReplicaId]:
+        """Replicas of a tenant, those without a point included."""
         ...
 
-    def vm_name(self, tenant: TenantId, replica: ReplicaId) -> str:
-        """Name of the VM at the newest sync."""
+    def point_numbers(self, tenant: TenantId, replica: ReplicaId) -> Sequence[PointNumber]:
+        """Numbers of the committed points, rising."""
         ...
 
-    def point_rows(self, tenant: TenantId, replica: ReplicaId) -> Iterable[PointRow]:
-        """The committed points, rising."""
+    def point(self, tenant: TenantId, replica: ReplicaId, number: PointNumber) -> PointRecord:
+        """One point's record. Raises DamagedError."""
+        ...
+
+    def stored_bytes(self, tenant: TenantId, replica: ReplicaId, number: PointNumber) -> int:
+        """Bytes that a point's files take."""
         ...
 
 
@@ -37,33 +43,52 @@ class Vault(Protocol):
 class Held:
     """All that a store holds, read at once."""
 
-    tenants: tuple[TenantId, ...]
-    vm_names: dict[tuple[TenantId, ReplicaId], str]
-    points: frozenset[PointRow]
+    tenants: tuple[TenantId, ...] = ()
+    vm_names: dict[tuple[TenantId, ReplicaId], str] = field(default_factory=dict)
+    """By the newest point that can be read."""
+    points: frozenset[PointRow] = frozenset()
+    damaged: dict[tuple[TenantId, ReplicaId, PointNumber], str] = field(default_factory=dict)
+    """Points that exist, but whose record cannot be read, with the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What the catalog lacked, and what it had too much."""
+    """What the catalog lacked, what it had too much, and what nobody can say of damaged points."""
 
     added: tuple[PointRow, ...]
     removed: tuple[PointRow, ...]
+    damaged: dict[tuple[TenantId, ReplicaId, PointNumber], str]
 
 
 def read_vault(vault: Vault) -> Held:
-    """Everything in the store that the catalog shows."""
+    """Everything in the store that the catalog shows. One damaged record hides no other point."""
     tenants = tuple(vault.tenants())
-    vm_names = {
-        (tenant, replica): vault.vm_name(tenant, replica) for tenant in tenants for replica in vault.replicas(tenant)
-    }
-    rows = frozenset(row for tenant, replica in vm_names for row in vault.point_rows(tenant, replica))
-    return Held(tenants, vm_names, rows)
+    names: dict[tuple[TenantId, ReplicaId], str] = {}
+    rows: set[PointRow] = set()
+    damaged: dict[tuple[TenantId, ReplicaId, PointNumber], str] = {}
+    for tenant in tenants:
+        for replica in vault.replicas(tenant):
+            for number in vault.point_numbers(tenant, replica):
+                try:
+                    record = vault.point(tenant, replica, number)
+                except DamagedError as error:
+                    damaged[tenant, replica, number] = error.message
+                    continue
+                rows.add(row_of(record, vault.stored_bytes(tenant, replica, number)))
+                names[tenant, replica] = record.vm_name
+    return Held(tenants, names, frozenset(rows), damaged)
 
 
 def compare(held: Held, known: Sequence[PointRow]) -> Changes:
-    """Rows to add and to remove so that the catalog shows what is held. A row that differs is in both."""
+    """Rows to add and to remove so that the catalog shows what is held. A row that differs is in both.
+
+    A damaged point exists: what the catalog knows of it stays.
+    """
+    kept = {row for row in known if (row.tenant, row.replica, row.number) in held.damaged}
     return Changes(
-        tuple(sorted(held.points - set(known), key=_order)), tuple(sorted(set(known) - held.points, key=_order))
+        tuple(sorted(held.points - set(known), key=_order)),
+        tuple(sorted(set(known) - held.points - kept, key=_order)),
+        held.damaged,
     )
 
 
@@ -73,7 +98,7 @@ def refuse_lost_store(held: Held, known: Sequence[PointRow]) -> None:
     Raises:
         PreconditionError: so it is.
     """
-    if known and not held.points:
+    if known and not held.points and not held.damaged:
         raise PreconditionError(
             f"the store is empty, but the catalog knows {len(known)} points",
             subject="store",

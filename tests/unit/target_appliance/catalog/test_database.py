@@ -16,7 +16,7 @@ from target_appliance.catalog.catalog import Catalog
 from target_appliance.catalog.database import Database
 from target_appliance.catalog.model import metadata
 from tests.fakes.clock import ManualClock
-from tests.unit.target_appliance.catalog.rows import ACME, GLOBEX, VM1, point
+from tests.unit.target_appliance.catalog.rows import ACME, GLOBEX, VM1, point, record
 
 
 def test_head_is_the_newest_migration() -> None:
@@ -70,7 +70,7 @@ def test_sqlite_is_durable_and_keeps_references(url: str) -> None:
 
 def test_a_failed_block_changes_nothing(catalog: Catalog) -> None:
     with pytest.raises(StoreError):
-        catalog.record_point(point(1), "web")  # its tenant is not registered
+        catalog.record_point(record(1, "web"), 1000)  # its tenant is not registered
     catalog.add_tenant(ACME)
     assert catalog.replicas() == ()
 
@@ -117,5 +117,5 @@ def test_a_full_volume_is_told_apart(catalog: Catalog, url: str, tmp_path: Path)
     database.close()
     assert catalog.tenants() == (ACME,)
     catalog.add_tenant(GLOBEX)
-    catalog.record_point(point(1), "web")
+    catalog.record_point(record(1, "web"), 1000)
     assert catalog.points(ACME, VM1) == (point(1),)

@@ -32,10 +32,16 @@ def test_a_fresh_lease_holds_until_it_lapses(catalog: Catalog, clock: ManualCloc
 
 def test_another_agent_is_told_until_when(catalog: Catalog, clock: ManualClock) -> None:
     lease = catalog.take_lease(ACME, VM1, AGENT1, sync(1), TTL)
-    with pytest.raises(BusyError) as refused:
-        catalog.take_lease(ACME, VM1, AGENT2, sync(2), TTL)
-    assert AGENT1 in refused.value.message
-    assert "2026-11-24 12:01:00 UTC" in refused.value.message
+    for ask in (
+        lambda: catalog.require_free(ACME, VM1, AGENT2),
+        lambda: catalog.take_lease(ACME, VM1, AGENT2, sync(2), TTL),
+    ):
+        with pytest.raises(BusyError) as refused:
+            ask()
+        assert AGENT1 in refused.value.message
+        assert "2026-11-24 12:01:00 UTC" in refused.value.message
+    catalog.require_free(ACME, VM1, AGENT1)
+    catalog.require_free(ACME, VM2, AGENT2)
     catalog.check(lease)
 
 

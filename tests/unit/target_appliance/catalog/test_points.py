@@ -5,7 +5,7 @@ from target_appliance.catalog.catalog import Catalog
 from target_appliance.catalog.model import AgentRow
 from target_appliance.identity.authn import Identity
 from tests.fakes.clock import START
-from tests.unit.target_appliance.catalog.rows import ACME, AGENT1, AGENT2, GLOBEX, VM1, VM2, point
+from tests.unit.target_appliance.catalog.rows import ACME, AGENT1, AGENT2, GLOBEX, VM1, VM2, point, record
 
 
 def test_tenants_are_added_once(catalog: Catalog) -> None:
@@ -35,10 +35,15 @@ def test_an_agent_needs_a_tenant(catalog: Catalog) -> None:
         catalog.put_agent(AgentRow(AGENT1, ACME, "ab", "cd" * 32, 1_800_000_000))
 
 
+def test_a_row_shows_the_record_in_short() -> None:
+    row = point(2, stored=77)
+    assert (row.kind, row.capacity_bytes, row.stored_bytes, row.time) == ("delta", 1 << 30, 77, 1_700_000_002)
+
+
 def test_points_are_listed_rising_and_noted_once(catalog: Catalog) -> None:
     catalog.add_tenant(ACME)
     for number in (2, 10, 1, 10):
-        catalog.record_point(point(number), "web01")
+        catalog.record_point(record(number, "web01"), 1000)
     assert catalog.points(ACME, VM1) == (point(1), point(2), point(10))
     assert catalog.points(ACME, VM2) == ()
 
@@ -47,8 +52,8 @@ def test_replicas_sum_up_their_points_and_follow_the_vms_name(catalog: Catalog) 
     for tenant in (ACME, GLOBEX):
         catalog.add_tenant(tenant)
     for number in (1, 2, 3):
-        catalog.record_point(point(number, stored=number * 100), f"web-{number}")
-    catalog.record_point(point(1, tenant=GLOBEX, replica=VM2), "db")
+        catalog.record_point(record(number, f"web-{number}"), number * 100)
+    catalog.record_point(record(1, "db", tenant=GLOBEX, replica=VM2), 1000)
     web, db = catalog.replicas()
     assert (web.replica, web.vm_name, web.points, web.newest, web.stored_bytes) == (VM1, "web-3", 3, 3, 600)
     assert web.newest_time == point(3).time
@@ -59,9 +64,9 @@ def test_replicas_sum_up_their_points_and_follow_the_vms_name(catalog: Catalog) 
 def test_a_replica_is_found_by_id_or_by_a_name_that_only_one_bears(catalog: Catalog) -> None:
     for tenant in (ACME, GLOBEX):
         catalog.add_tenant(tenant)
-    catalog.record_point(point(1), "web")
-    catalog.record_point(point(1, tenant=GLOBEX, replica=VM2), "web")
-    catalog.record_point(point(1, replica=VM2), "db")
+    catalog.record_point(record(1, "web"), 1000)
+    catalog.record_point(record(1, "web", tenant=GLOBEX, replica=VM2), 1000)
+    catalog.record_point(record(1, "db", replica=VM2), 1000)
     assert catalog.find_replica("db").replica == VM2
     assert catalog.find_replica(VM1).vm_name == "web"
     assert catalog.find_replica("web", ACME).replica == VM1

@@ -1,42 +1,48 @@
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import pytest
 
-from common.errors import PreconditionError
-from common.ids import ReplicaId, TenantId
+from common.errors import DamagedError, PreconditionError
+from common.ids import PointNumber, ReplicaId, TenantId
 from target_appliance.catalog.catalog import Catalog
-from target_appliance.catalog.model import AgentRow, PointRow
+from target_appliance.catalog.model import AgentRow
+from target_appliance.recovery.types import PointRecord
 from tests.fakes.clock import ManualClock
-from tests.unit.target_appliance.catalog.rows import ACME, AGENT1, GLOBEX, VM1, VM2, point, sync
+from tests.unit.target_appliance.catalog.rows import ACME, AGENT1, GLOBEX, VM1, VM2, point, record, sync
 
 
 @dataclass
 class ListedVault:
     """A store's content as plain data."""
 
-    names: dict[tuple[TenantId, ReplicaId], str] = field(default_factory=dict)
-    held: list[PointRow] = field(default_factory=list)
+    held: list[PointRecord] = field(default_factory=list)
     bare_tenants: tuple[TenantId, ...] = ()
+    broken: set[PointNumber] = field(default_factory=set)
+    sizes: dict[tuple[TenantId, ReplicaId, PointNumber], int] = field(default_factory=dict)
 
-    def tenants(self) -> Iterable[TenantId]:
-        return sorted({tenant for tenant, _ in self.names} | set(self.bare_tenants))
+    def tenants(self) -> list[TenantId]:
+        return sorted({record.tenant for record in self.held} | set(self.bare_tenants))
 
-    def replicas(self, tenant: TenantId) -> Iterable[ReplicaId]:
-        return [replica for owner, replica in self.names if owner == tenant]
+    def replicas(self, tenant: TenantId) -> list[ReplicaId]:
+        return sorted({record.replica for record in self.held if record.tenant == tenant})
 
-    def vm_name(self, tenant: TenantId, replica: ReplicaId) -> str:
-        return self.names[tenant, replica]
+    def point_numbers(self, tenant: TenantId, replica: ReplicaId) -> list[PointNumber]:
+        return sorted(record.number for record in self.held if (record.tenant, record.replica) == (tenant, replica))
 
-    def point_rows(self, tenant: TenantId, replica: ReplicaId) -> Iterable[PointRow]:
-        return [row for row in self.held if (row.tenant, row.replica) == (tenant, replica)]
+    def point(self, tenant: TenantId, replica: ReplicaId, number: PointNumber) -> PointRecord:
+        if number in self.broken:
+            raise DamagedError(f"point {number} is damaged", subject=f"point {number}", next_step="restore it")
+        return next(
+            record
+            for record in self.held
+            if (record.tenant, record.replica, record.number) == (tenant, replica, number)
+        )
+
+    def stored_bytes(self, tenant: TenantId, replica: ReplicaId, number: PointNumber) -> int:
+        return self.sizes.get((tenant, replica, number), 1000)
 
 
-VAULT = ListedVault(
-    {(ACME, VM1): "web", (ACME, VM2): "db"},
-    [point(1), point(2), point(1, replica=VM2)],
-    bare_tenants=(GLOBEX,),
-)
+VAULT = ListedVault([record(1), record(2), record(1, "db", replica=VM2)], bare_tenants=(GLOBEX,))
 
 
 def test_a_lost_catalog_comes_back_from_the_store(catalog: Catalog) -> None:
@@ -53,7 +59,7 @@ def test_rebuilding_forgets_what_the_store_lacks_but_no_tenant_agent_or_lease(
     catalog.add_tenant(GLOBEX)
     agent = AgentRow(AGENT1, GLOBEX, "ab", "cd" * 32, 1_800_000_000)
     catalog.put_agent(agent)
-    catalog.record_point(point(7, tenant=GLOBEX), "gone")
+    catalog.record_point(record(7, "gone", tenant=GLOBEX), 1000)
     lease = catalog.take_lease(GLOBEX, VM1, AGENT1, sync(1), 60)
     catalog.rebuild(VAULT)
     catalog.rebuild(VAULT)
@@ -64,8 +70,8 @@ def test_rebuilding_forgets_what_the_store_lacks_but_no_tenant_agent_or_lease(
 
 def test_reconciling_adds_and_removes_the_difference_once(catalog: Catalog) -> None:
     catalog.add_tenant(ACME)
-    catalog.record_point(point(1), "old name")
-    catalog.record_point(point(3), "old name")
+    catalog.record_point(record(1, "old name"), 1000)
+    catalog.record_point(record(3, "old name"), 1000)
     changes = catalog.reconcile(VAULT)
     assert changes.added == (point(2), point(1, replica=VM2))
     assert changes.removed == (point(3),)
@@ -77,7 +83,7 @@ def test_reconciling_adds_and_removes_the_difference_once(catalog: Catalog) -> N
 
 def test_a_row_that_differs_is_corrected(catalog: Catalog) -> None:
     catalog.add_tenant(ACME)
-    catalog.record_point(point(1, stored=5), "web")
+    catalog.record_point(record(1, "web"), 5)
     changes = catalog.reconcile(VAULT)
     assert changes.removed == (point(1, stored=5),)
     assert point(1) in changes.added
@@ -91,3 +97,20 @@ def test_an_empty_store_under_a_catalog_with_points_is_refused(catalog: Catalog)
     assert len(catalog.points(ACME, VM1)) == 2
     catalog.rebuild(ListedVault())
     assert catalog.points(ACME, VM1) == ()
+
+
+def test_a_damaged_record_hides_no_other_point_and_is_not_forgotten(catalog: Catalog) -> None:
+    catalog.rebuild(VAULT)
+    hurt = ListedVault(VAULT.held, broken={PointNumber(2)})
+    changes = catalog.reconcile(hurt)
+    assert (changes.added, changes.removed) == ((), ())
+    assert changes.damaged == {(ACME, VM1, PointNumber(2)): "point 2 is damaged"}
+    assert catalog.points(ACME, VM1) == (point(1), point(2))
+    assert catalog.rebuild(hurt).damaged == changes.damaged
+    assert catalog.points(ACME, VM1) == (point(1),)
+
+
+def test_a_store_with_nothing_but_damage_is_not_taken_for_empty(catalog: Catalog) -> None:
+    catalog.rebuild(VAULT)
+    changes = catalog.reconcile(ListedVault([record(1)], broken={PointNumber(1)}))
+    assert changes.removed == (point(2), point(1, replica=VM2))
