@@ -1,0 +1,94 @@
+"""``init``, ``serve`` and ``tenants``: what an operator does before agents come."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from common.cli_edge import edge, emit
+from target_appliance.cli.options import AsJson, configured
+
+_tenants = typer.Typer(no_args_is_help=True, help="Register tenants and give their agents certificates.")
+
+
+def add_to(app: typer.Typer) -> None:
+    """Hang these commands into the tree."""
+    app.command("init")(_init)
+    app.command("serve")(_serve)
+    app.add_typer(_tenants, name="tenants")
+
+
+def _init(context: typer.Context, as_json: AsJson = False) -> None:
+    """Make this appliance: its folders, its certificate authority, its catalog, and a look at its KMS.
+
+    Run it once. It leaves an appliance that is there already alone.
+    """
+    with edge(as_json=as_json):
+        from target_appliance.set_up import initialise  # noqa: PLC0415
+
+        config = configured(context)
+        made = initialise(config)
+        kms = f"{made.kms} is ready" if made.kms_trouble is None else f"WARNING: {made.kms_trouble}"
+        lines = [
+            f"certificate authority of {config.trust_domain}: {config.authority_dir}",
+            f"server certificate for {', '.join(config.listen.names)}",
+            f"catalog: {made.catalog}",
+            f"store: {config.store_dir}",
+            f"KMS: {kms}",
+            (
+                "next: register a tenant with target-appliance tenants add NAME --out FOLDER, "
+                "then start the appliance with target-appliance serve"
+            ),
+        ]
+        emit(made.to_json(), lines, as_json=as_json)
+
+
+def _serve(context: typer.Context) -> None:
+    """Receive syncs until interrupted."""
+    with edge(as_json=False):
+        from target_appliance.appliance import serve  # noqa: PLC0415
+
+        serve(configured(context))
+
+
+@_tenants.command("add")
+def _add(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Lower-case letters, digits and inner hyphens.")],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FOLDER", help="Gets agent.crt, agent.key and ca.crt; made when missing.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Register a tenant and issue a certificate for one of its agents.
+
+    Run it again for another agent of the same tenant, with another folder.
+    """
+    with edge(as_json=as_json):
+        from target_appliance.set_up import add_tenant  # noqa: PLC0415
+
+        added = add_tenant(configured(context), name, out)
+        what = "registered tenant" if added.new else "tenant was registered before:"
+        lines = [
+            f"{what} {added.tenant}",
+            f"agent {added.agent}, certificate valid until {added.not_after:%Y-%m-%d}",
+            f"wrote {out / 'agent.crt'}, {out / 'agent.key'} (private) and {out / 'ca.crt'}",
+            (
+                "next: copy the three files to the agent's machine, to where [target] in its agent.toml names them, "
+                "and remove agent.key here"
+            ),
+        ]
+        emit(added.to_json(), lines, as_json=as_json)
+
+
+@_tenants.command("list")
+def _list(context: typer.Context, as_json: AsJson = False) -> None:
+    """List tenants and their agents."""
+    with edge(as_json=as_json):
+        from common.cli_edge import table  # noqa: PLC0415
+        from target_appliance.set_up import list_tenants  # noqa: PLC0415
+
+        tenants = list_tenants(configured(context))
+        rows = [(row["tenant"], agent["agent"], agent["not_after"]) for row in tenants for agent in row["agents"]]
+        rows += [(row["tenant"], "none", "") for row in tenants if not row["agents"]]
+        emit({"tenants": tenants}, table(("tenant", "agent", "certificate until"), sorted(rows)), as_json=as_json)
