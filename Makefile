@@ -54,10 +54,13 @@ lab: setup ## the lab in build/lab, until you interrupt it: vCenter, guests, hot
 proto: $(VENV_READY) ## common/wire from proto/
 	scripts/proto.sh
 
-lock: $(VENV_READY) ## requirements.lock from pyproject.toml
+UV_COMPILE := build/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-header
+
+lock: $(VENV_READY) ## requirements.lock from pyproject.toml, and the part of it that is deployed
 	$(PY) -m pip install --quiet --upgrade --target build/uv uv
-	build/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--no-header --all-extras --output-file requirements.lock pyproject.toml
+	$(UV_COMPILE) --all-extras --output-file requirements.lock pyproject.toml
+	$(UV_COMPILE) --constraint requirements.lock --output-file deploy/requirements.lock pyproject.toml
 
 clean: ## removes .venv, build and caches
 	rm -rf .venv build dist .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
