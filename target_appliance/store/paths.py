@@ -15,7 +15,7 @@ def split_path(path: str) -> tuple[str, ...]:
     for name in names:
         if name in {"", ".", ".."} or "\0" in name or len(name) > _NAME_MOST:
             raise InternalError(
-                f"{ascii(path[:200])} is not a path inside the store",
+                f"{path[:200]!a} is not a path inside the store",
                 subject="store path",
                 next_step="report this",
             )

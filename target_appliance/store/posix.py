@@ -220,8 +220,8 @@ class PosixStore:
     def names(self, path: str) -> tuple[str, ...]:
         """See Store."""
         try:
-            with self._folder(path, "listing") as folder:
-                return tuple(sorted(os.listdir(folder)))
+            with self._folder(path, "listing") as folder, os.scandir(folder) as entries:
+                return tuple(sorted(entry.name for entry in entries))
         except NotFoundError:
             return ()
 

@@ -1,4 +1,4 @@
-"""Writes one stream-optimised extent front to back, grains in rising order, with one grain table in memory at a time."""
+"""Writes one stream-optimised extent front to back: grains in rising order, one grain table in memory at a time."""
 
 from array import array
 from typing import Final

@@ -1,0 +1,255 @@
+"""One disk of a sync being sealed: extents, manifest and digest list, written front to back."""
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from common.errors import ProtocolError, StoreError
+from common.grain import ZERO_DIGEST, GrainKind, grain_count
+from common.ids import PointNumber, SyncId
+from common.sync.events import GrainRecord
+from target_appliance.recovery import names
+from target_appliance.recovery.digests import DigestedFile, DigestListWriter
+from target_appliance.recovery.types import DiskRecord, DiskSpec
+from target_appliance.seal.grain import NONCE_BYTES, OVERHEAD_BYTES, PAYLOAD_MOST_BYTES, GrainSealer
+from target_appliance.seal.keys import DataKey
+from target_appliance.seal.manifest import RECORD, ManifestWriter
+from target_appliance.store.port import Store
+from target_appliance.vmdk.descriptor import NO_PARENT, SEVERAL_SPARSE, STREAM, Descriptor, ExtentLine
+from target_appliance.vmdk.layout import (
+    EXTENT_MOST_BYTES,
+    GRAIN_MARKER,
+    GRAIN_SECTORS,
+    SECTOR_BYTES,
+    extent_capacities,
+    grain_record_bytes,
+)
+from target_appliance.vmdk.writer import ExtentWriter
+
+_EXTENT_GRAINS: Final = EXTENT_MOST_BYTES // (GRAIN_SECTORS * SECTOR_BYTES)
+_BATCH_GRAINS: Final = 32
+"""Grains sealed into one buffer and written by one call: about 2 MiB."""
+
+Failpoint = Callable[[str], None]
+"""Called with a step's name when the step is done; a test may end the process there."""
+
+FILES_FINISHED: Final = "files-finished"
+FILES_SYNCED: Final = "files-synced"
+DIGESTS_WRITTEN: Final = "digests-written"
+
+
+@dataclass(frozen=True, slots=True)
+class DiskPlace:
+    """What a disk is written as: where, for which point, on which base."""
+
+    store: Store
+    folder: str
+    spec: DiskSpec
+    sync: SyncId
+    point: PointNumber
+    base_point: PointNumber | None
+
+
+class SealedDiskWriter:
+    """One disk of one sync. One thread appends; ``close`` may come from another, and waits for it.
+
+    After any failure every later call but ``close`` is refused: the sync must be discarded.
+    """
+
+    def __init__(self, place: DiskPlace, key: DataKey, failpoint: Failpoint) -> None:
+        self._place = place
+        self._key = key
+        self._failpoint = failpoint
+        self._lock = threading.RLock()
+        self._capacities = extent_capacities(place.spec.capacity_bytes)
+        self._grains = grain_count(place.spec.capacity_bytes)
+        self._sealer = GrainSealer(key, place.point)
+        self._buffer = memoryview(bytearray(_BATCH_GRAINS * grain_record_bytes(PAYLOAD_MOST_BYTES)))
+        self._last_grain = -1
+        self._extent: ExtentWriter | None = None
+        self._extent_file: DigestedFile | None = None
+        self._extents_begun = 0
+        self._failed = False
+        self._closed = False
+        self._stored_bytes = 0
+        self._record: DiskRecord | None = None
+        spec = place.spec
+        with ExitStack() as undo:
+            self._list_file = undo.enter_context(closing(place.store.create(self._path(names.digests_file(spec.key)))))
+            self._list = DigestListWriter(self._list_file, key.replica, spec.key, place.point)
+            manifest = place.store.create(self._path(names.manifest_file(spec.key)))
+            self._manifest_file = undo.enter_context(closing(DigestedFile(manifest)))
+            self._manifest = ManifestWriter(self._manifest_file, key, place.point, place.sync)
+            if len(self._capacities) > 1:
+                self._write_descriptor()
+            undo.pop_all()
+
+    def append(self, records: Sequence[GrainRecord]) -> None:
+        """Seal and write grains that the caller has checked against their digests.
+
+        Raises:
+            ProtocolError: a grain is not higher than the one before it, or lies past the end. Nothing was written.
+            StoreError, StoreFullError: the store's.
+        """
+        with self._guarded():
+            last = self._last_grain
+            for record in records:
+                if not last < record.grain < self._grains:
+                    raise ProtocolError(
+                        f"grain {record.grain} after {last} of {self._grains} cannot be",
+                        subject=f"disk {self._place.spec.key}",
+                        next_step="sync again; if it happens twice, report it with both sides' versions",
+                    )
+                last = record.grain
+            self._last_grain = last
+            begin = 0
+            while begin < len(records):
+                number = records[begin].grain // _EXTENT_GRAINS
+                stop = begin + 1
+                while stop < min(len(records), begin + _BATCH_GRAINS) and (
+                    records[stop].grain // _EXTENT_GRAINS == number
+                ):
+                    stop += 1
+                self._seal(self._enter_extent(number), records[begin:stop])
+                begin = stop
+
+    def sync(self) -> None:
+        """Make durable what was appended."""
+        with self._guarded():
+            if self._extent_file is not None:
+                self._extent_file.sync()
+
+    def finish(self) -> DiskRecord:
+        """Complete all files, durable and read-only; again does nothing. Returns the disk's part of the record."""
+        with self._lock:
+            if self._record is None:
+                with self._guarded():
+                    self._record = self._finish()
+            return self._record
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of the finished files."""
+        return self._stored_bytes
+
+    def close(self) -> None:
+        """Let go of the files; what was not finished is lost."""
+        with self._lock:
+            self._closed = True
+            for file in (self._list_file, self._manifest_file, self._extent_file):
+                if file is not None:
+                    file.close()
+
+    def _finish(self) -> DiskRecord:
+        spec = self._place.spec
+        self._enter_extent(len(self._capacities) - 1)
+        self._end_extent()
+        root = self._manifest.finish()
+        self._failpoint(FILES_FINISHED)
+        self._settle(names.manifest_file(spec.key), self._manifest_file)
+        self._failpoint(FILES_SYNCED)
+        self._list.finish()
+        self._list_file.sync()
+        self._stored_bytes += self._list_file.position
+        self._list_file.close()
+        self._place.store.protect(self._path(names.digests_file(spec.key)))
+        self._failpoint(DIGESTS_WRITTEN)
+        return DiskRecord(spec, self._place.base_point, self._key.epoch, self._manifest.records, root)
+
+    def _seal(self, extent: ExtentWriter, records: Sequence[GrainRecord]) -> None:
+        first = (self._extents_begun - 1) * _EXTENT_GRAINS
+        nonces = os.urandom(NONCE_BYTES * len(records))
+        buffer, at = self._buffer, 0
+        entries = bytearray()
+        for place, (grain, kind, digest, data) in enumerate(records):
+            if kind is GrainKind.ZERO:
+                extent.add_zero(grain - first)
+                entries += RECORD.pack(grain, ZERO_DIGEST)
+                continue
+            payload = len(data) + OVERHEAD_BYTES
+            begin = at + GRAIN_MARKER.size
+            end = begin + payload
+            stop = at + grain_record_bytes(payload)
+            GRAIN_MARKER.pack_into(buffer, at, (grain - first) * GRAIN_SECTORS, payload)
+            nonce = nonces[place * NONCE_BYTES : (place + 1) * NONCE_BYTES]
+            self._sealer.seal_into(buffer[begin:end], grain, kind, data, nonce)
+            buffer[end:stop] = bytes(stop - end)
+            extent.add(grain - first, buffer[at:stop])
+            entries += RECORD.pack(grain, digest)
+            at = stop
+        extent.flush()
+        self._manifest.add(bytes(entries))
+
+    def _enter_extent(self, number: int) -> ExtentWriter:
+        """The writer of extent ``number``, from 0; extents before it are completed, empty ones included."""
+        while self._extent is None or self._extents_begun <= number:
+            self._end_extent()
+            capacity = self._capacities[self._extents_begun]
+            name = self._extent_name(self._extents_begun)
+            embedded = self._descriptor().embedded() if len(self._capacities) == 1 else None
+            self._extent_file = DigestedFile(self._place.store.create(self._path(name)))
+            self._extent = ExtentWriter(self._extent_file, capacity, embedded)
+            self._extents_begun += 1
+        return self._extent
+
+    def _end_extent(self) -> None:
+        if self._extent is not None and self._extent_file is not None:
+            self._extent.finish()
+            self._settle(self._extent_name(self._extents_begun - 1), self._extent_file)
+            self._extent = self._extent_file = None
+
+    def _settle(self, name: str, file: DigestedFile) -> None:
+        """Make a complete file durable and read-only, and list it."""
+        file.sync()
+        self._list.add(name, file.position, file.digests())
+        self._stored_bytes += file.position
+        file.close()
+        self._place.store.protect(self._path(name))
+
+    def _write_descriptor(self) -> None:
+        name = names.disk_file(self._place.spec.key)
+        with closing(DigestedFile(self._place.store.create(self._path(name)))) as file:
+            file.append([self._descriptor().encode()])
+            self._settle(name, file)
+
+    def _descriptor(self) -> Descriptor:
+        place, count = self._place, len(self._capacities)
+        base = place.base_point
+        return Descriptor(
+            create_type=STREAM if count == 1 else SEVERAL_SPARSE,
+            content_id=place.point,
+            extents=[
+                ExtentLine(capacity // SECTOR_BYTES, "SPARSE", self._extent_name(number))
+                for number, capacity in enumerate(self._capacities)
+            ],
+            adapter=place.spec.adapter,
+            parent_id=NO_PARENT if base is None else base,
+            parent_hint=None if base is None else names.parent_hint(place.spec.key, base),
+        )
+
+    def _extent_name(self, number: int) -> str:
+        return names.extent_file(self._place.spec.key, number + 1, len(self._capacities))
+
+    def _path(self, name: str) -> str:
+        return f"{self._place.folder}/{name}"
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Hold the lock; anything but a refusal ends the writer."""
+        with self._lock:
+            if self._failed or self._closed or self._record is not None:
+                raise StoreError(
+                    f"disk {self._place.spec.key} takes no more data: it is finished, or an earlier write failed",
+                    subject=f"disk {self._place.spec.key}",
+                    next_step="sync again",
+                )
+            try:
+                yield
+            except ProtocolError:
+                raise
+            except BaseException:
+                self._failed = True
+                raise

@@ -1,0 +1,141 @@
+"""A tenant's KEK and a replica's DEKs: made, wrapped in the KMS, written to the store, unwrapped again.
+
+DEKs live in memory only inside the values returned here; nothing is kept between calls.
+"""
+
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+from common.errors import KeyNotUsableError, NotFoundError
+from common.ids import DiskKey, ReplicaId, TenantId
+from target_appliance.kms.port import KekState, Kms, WrappedKey
+from target_appliance.recovery import names, small_file
+from target_appliance.seal.keys import DataKey, new_dek, wrapping_context
+from target_appliance.store.port import Store
+
+_FIRST_EPOCH = 1
+
+
+class Keyring:
+    """Keys of everything in a store. Thread-safe; one process at a time may add keys to a replica (its lease)."""
+
+    def __init__(self, store: Store, kms: Kms) -> None:
+        self._store = store
+        self._kms = kms
+        self._creating = threading.Lock()
+
+    def require(self, tenant: TenantId) -> str:
+        """The id of the tenant's KEK, which is Active now; made on first use.
+
+        Raises:
+            KeyNotUsableError: it is in any other state.
+            KmsUnavailableError: the KMS does not say.
+        """
+        kek_id = self._known_kek(tenant) or self._new_kek(tenant)
+        state = self._kms.state(kek_id)
+        if state is not KekState.ACTIVE:
+            raise KeyNotUsableError(
+                f"the key-encryption key {kek_id} of tenant {tenant} is {state.value} at the KMS",
+                subject=f"kek {kek_id}",
+                next_step="have the key's administrator activate it; nothing is accepted meanwhile",
+            )
+        return kek_id
+
+    def ensure(self, tenant: TenantId, replica: ReplicaId, disks: Iterable[DiskKey]) -> dict[DiskKey, DataKey]:
+        """The newest DEK of each disk, made and written where one is missing. Call ``require`` before."""
+        entries = self._entries(tenant, replica)
+        newest = {entry["disk"]: entry for entry in sorted(entries, key=lambda entry: int(entry["epoch"]))}
+        found: dict[DiskKey, DataKey] = {}
+        made: list[dict[str, Any]] = []
+        for disk in disks:
+            if disk in newest:
+                found[disk] = self._unwrapped(tenant, replica, newest[disk])
+            else:
+                key = DataKey(replica, disk, _FIRST_EPOCH, new_dek())
+                made.append(self._wrapped(tenant, key))
+                found[disk] = key
+        if made:
+            folder = names.replica_folder(tenant, replica)
+            self._store.make_folder(folder)
+            members = {"tenant": tenant, "replica": replica, "keys": sorted(entries + made, key=_order)}
+            small_file.replace(self._store, folder, names.REPLICA_FILE, members)
+        return found
+
+    def open(self, tenant: TenantId, replica: ReplicaId, disk: DiskKey, epoch: int) -> DataKey:
+        """One DEK.
+
+        Raises:
+            KeyNotUsableError: it is not in the replica's file, or the KMS does not unwrap it.
+            KmsUnavailableError: the KMS does not answer.
+            DamagedError: the replica's file is not what was written.
+        """
+        for entry in self._entries(tenant, replica):
+            if (entry["disk"], entry["epoch"]) == (disk, epoch):
+                return self._unwrapped(tenant, replica, entry)
+        raise KeyNotUsableError(
+            f"the wrapped key of disk {disk}, epoch {epoch}, is not in the replica's key file",
+            subject=f"replica {replica}",
+            next_step="restore replica.json from another copy of the store",
+        )
+
+    def _known_kek(self, tenant: TenantId) -> str | None:
+        path = f"{names.tenant_folder(tenant)}/{names.TENANT_FILE}"
+        try:
+            members = small_file.read(self._store, path)
+        except NotFoundError:
+            return None
+        if members.get("tenant") != tenant or not isinstance(members.get("kek_id"), str):
+            raise small_file.damaged(path, "it is not this tenant's")
+        return str(members["kek_id"])
+
+    def _new_kek(self, tenant: TenantId) -> str:
+        with self._creating:
+            known = self._known_kek(tenant)
+            if known is not None:
+                return known
+            kek_id = self._kms.create_kek(tenant)
+            folder = names.tenant_folder(tenant)
+            self._store.make_folder(folder)
+            small_file.replace(self._store, folder, names.TENANT_FILE, {"tenant": tenant, "kek_id": kek_id})
+            return kek_id
+
+    def _entries(self, tenant: TenantId, replica: ReplicaId) -> list[dict[str, Any]]:
+        path = f"{names.replica_folder(tenant, replica)}/{names.REPLICA_FILE}"
+        try:
+            members = small_file.read(self._store, path)
+        except NotFoundError:
+            return []
+        if (members.get("tenant"), members.get("replica")) != (tenant, replica):
+            raise small_file.damaged(path, "it is another replica's")
+        return list(members["keys"])
+
+    def _wrapped(self, tenant: TenantId, key: DataKey) -> dict[str, Any]:
+        context = wrapping_context(tenant, key.replica, key.disk, key.epoch)
+        kek_id = self._known_kek(tenant) or self._new_kek(tenant)
+        wrapped = self._kms.wrap(kek_id, key.value, context)
+        return {
+            "disk": key.disk,
+            "epoch": key.epoch,
+            "kek_id": wrapped.kek_id,
+            "algorithm": wrapped.algorithm,
+            "nonce": wrapped.nonce.hex(),
+            "ciphertext": wrapped.ciphertext.hex(),
+            "tag": wrapped.tag.hex(),
+        }
+
+    def _unwrapped(self, tenant: TenantId, replica: ReplicaId, entry: dict[str, Any]) -> DataKey:
+        disk, epoch = DiskKey(entry["disk"]), int(entry["epoch"])
+        wrapped = WrappedKey(
+            entry["kek_id"],
+            entry["algorithm"],
+            bytes.fromhex(entry["nonce"]),
+            bytes.fromhex(entry["ciphertext"]),
+            bytes.fromhex(entry["tag"]),
+        )
+        value = self._kms.unwrap(wrapped, wrapping_context(tenant, replica, disk, epoch))
+        return DataKey(replica, disk, epoch, value)
+
+
+def _order(entry: dict[str, Any]) -> tuple[int, int]:
+    return int(entry["disk"]), int(entry["epoch"])

@@ -1,0 +1,75 @@
+"""Where things lie in the store: the one place that makes its paths. Names are parsed ids or stand here."""
+
+from common.ids import DiskKey, PointNumber, ReplicaId, SyncId, TenantId
+
+TENANTS = "tenants"
+TENANT_FILE = "tenant.json"
+REPLICA_FILE = "replica.json"
+RECORD_FILE = "point.json"
+REWRITE = "rewrite"
+"""Folder in which a small file is made anew before it replaces the old one."""
+
+
+def tenant_folder(tenant: TenantId) -> str:
+    """All of a tenant."""
+    return f"{TENANTS}/{tenant}"
+
+
+def replicas_folder(tenant: TenantId) -> str:
+    """A tenant's replicas."""
+    return f"{tenant_folder(tenant)}/replicas"
+
+
+def replica_folder(tenant: TenantId, replica: ReplicaId) -> str:
+    """All of a replica."""
+    return f"{replicas_folder(tenant)}/{replica}"
+
+
+def points_folder(tenant: TenantId, replica: ReplicaId) -> str:
+    """A replica's points."""
+    return f"{replica_folder(tenant, replica)}/points"
+
+
+def point_folder(tenant: TenantId, replica: ReplicaId, point: PointNumber) -> str:
+    """One point."""
+    return f"{points_folder(tenant, replica)}/{point_name(point)}"
+
+
+def point_name(point: PointNumber) -> str:
+    """A point's folder name: at least six digits."""
+    return f"{point:06d}"
+
+
+def staging_folder(tenant: TenantId, replica: ReplicaId) -> str:
+    """A replica's syncs under way."""
+    return f"{replica_folder(tenant, replica)}/staging"
+
+
+def sync_folder(tenant: TenantId, replica: ReplicaId, sync: SyncId) -> str:
+    """One sync under way."""
+    return f"{staging_folder(tenant, replica)}/{sync}"
+
+
+def disk_file(disk: DiskKey) -> str:
+    """The disk's VMDK: the extent itself, or the descriptor where there are several."""
+    return f"disk-{disk}.vmdk"
+
+
+def extent_file(disk: DiskKey, number: int, extents: int) -> str:
+    """Extent ``number`` (from 1) of ``extents``."""
+    return disk_file(disk) if extents == 1 else f"disk-{disk}-s{number:03d}.vmdk"
+
+
+def manifest_file(disk: DiskKey) -> str:
+    """The disk's sealed manifest."""
+    return f"disk-{disk}.manifest"
+
+
+def digests_file(disk: DiskKey) -> str:
+    """Digests of the stored bytes of the disk's files."""
+    return f"disk-{disk}.digests"
+
+
+def parent_hint(disk: DiskKey, base: PointNumber) -> str:
+    """The base point's VMDK, as seen from a point's folder."""
+    return f"../{point_name(base)}/{disk_file(disk)}"

@@ -1,0 +1,62 @@
+"""Points as the store holds them: listed, read, and checked against keys."""
+
+import hmac
+import re
+
+from common.errors import DamagedError, NotFoundError
+from common.ids import DiskKey, PointNumber, ReplicaId, TenantId
+from target_appliance.recovery import names, record_file, small_file
+from target_appliance.recovery.types import PointRecord
+from target_appliance.seal.keys import DataKey
+from target_appliance.store.port import Store
+
+_POINT_NAME = re.compile(r"(?!0{6})[0-9]{6}|[1-9][0-9]{6,9}")
+
+
+def numbers(store: Store, tenant: TenantId, replica: ReplicaId) -> tuple[PointNumber, ...]:
+    """Numbers of the committed points, rising."""
+    found = store.names(names.points_folder(tenant, replica))
+    return tuple(sorted(PointNumber(int(name)) for name in found if _POINT_NAME.fullmatch(name)))
+
+
+def read_point(
+    store: Store, tenant: TenantId, replica: ReplicaId, point: PointNumber
+) -> tuple[PointRecord, dict[DiskKey, bytes]]:
+    """A point's record, which agrees with itself and its place, and its MACs by disk, which are not checked here.
+
+    Raises:
+        NotFoundError: there is no such point.
+        DamagedError: the record is not what was written, or stands where another point belongs.
+    """
+    path = f"{names.point_folder(tenant, replica, point)}/{names.RECORD_FILE}"
+    try:
+        members = small_file.read(store, path)
+    except NotFoundError:
+        if point in numbers(store, tenant, replica):
+            raise small_file.damaged(path, "it is missing") from None
+        raise NotFoundError(
+            f"replica {replica} has no point {point}",
+            subject=f"point {point}",
+            next_step="list them with target-appliance points",
+        ) from None
+    try:
+        record, macs = record_file.from_members(members)
+    except ValueError as error:
+        raise small_file.damaged(path, str(error)) from None
+    if (record.tenant, record.replica, record.number) != (tenant, replica, point):
+        raise small_file.damaged(path, "it is another point's record")
+    return record, macs
+
+
+def check_mac(record: PointRecord, macs: dict[DiskKey, bytes], key: DataKey) -> None:
+    """Return if the disk of ``key`` vouches for the record.
+
+    Raises:
+        DamagedError: it does not.
+    """
+    if not hmac.compare_digest(macs.get(key.disk, b""), record_file.mac(record, key)):
+        raise DamagedError(
+            f"the record of point {record.number} is not authentic for disk {key.disk}",
+            subject=f"point {record.number} of replica {record.replica}",
+            next_step="do not trust this point; restore its point.json from another copy of the store",
+        )

@@ -1,0 +1,182 @@
+"""A sync under way: its disks are sealed into a staging folder, which a commit renames to a point.
+
+Order of a commit: every disk's files complete and durable, digest lists, the record, the staging folder's names, then
+the rename, then the points folder. The rename is the commit: before it nothing shows, after it everything does.
+"""
+
+import dataclasses
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from common.clock import Clock
+from common.errors import AlreadyExistsError, FencedError, InvalidInputError, PreconditionError
+from common.ids import DiskKey, PointNumber, ReplicaId, SyncId, TenantId
+from target_appliance.recovery import names, record_file, small_file
+from target_appliance.recovery.disk_writer import (
+    DIGESTS_WRITTEN,
+    FILES_FINISHED,
+    FILES_SYNCED,
+    DiskPlace,
+    Failpoint,
+    SealedDiskWriter,
+)
+from target_appliance.recovery.types import NO_PARENT_HASH, CommittedPoint, PointRecord, SyncHeader
+from target_appliance.seal.keys import DataKey
+from target_appliance.store.port import Store
+
+RECORD_WRITTEN: Final = "record-written"
+STAGING_SYNCED: Final = "staging-synced"
+RENAMED: Final = "renamed"
+POINTS_SYNCED: Final = "points-synced"
+COMMIT_STEPS: Final = (
+    FILES_FINISHED,
+    FILES_SYNCED,
+    DIGESTS_WRITTEN,
+    RECORD_WRITTEN,
+    STAGING_SYNCED,
+    RENAMED,
+    POINTS_SYNCED,
+)
+"""Every step at which the failpoint is called, in order; the first three once per disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class SyncPlan:
+    """What a sync will become, fixed when it begins."""
+
+    tenant: TenantId
+    replica: ReplicaId
+    sync: SyncId
+    header: SyncHeader
+    point: PointNumber
+    parent: PointRecord | None
+    bases: Mapping[DiskKey, PointNumber | None]
+    keys: Mapping[DiskKey, DataKey] = dataclasses.field(repr=False)
+
+
+class StagedSync:
+    """One sync's staging folder, which exists. Thread-safe; each disk is written by one thread."""
+
+    def __init__(self, store: Store, clock: Clock, plan: SyncPlan, failpoint: Failpoint) -> None:
+        self._store = store
+        self._clock = clock
+        self._plan = plan
+        self._failpoint = failpoint
+        self._folder = names.sync_folder(plan.tenant, plan.replica, plan.sync)
+        self._lock = threading.Lock()
+        self._writers: dict[DiskKey, SealedDiskWriter] = {}
+        self._over = False
+        self.disks = {spec.key: spec for spec in plan.header.disks}
+        """What the sync announced, by disk."""
+
+    @property
+    def point(self) -> PointNumber:
+        """The number the point will have."""
+        return self._plan.point
+
+    def disk(self, key: DiskKey) -> SealedDiskWriter:
+        """The writer of a disk, the same one each time.
+
+        Raises:
+            InvalidInputError: the sync has no such disk.
+            FencedError: the sync was committed or discarded.
+        """
+        with self._lock:
+            self._require_open()
+            writer = self._writers.get(key)
+            if writer is None:
+                spec = self.disks.get(key)
+                if spec is None:
+                    raise InvalidInputError(
+                        f"disk {key} is not part of the sync",
+                        subject=f"disk {key}",
+                        next_step="announce it when the sync begins",
+                    )
+                plan = self._plan
+                place = DiskPlace(self._store, self._folder, spec, plan.sync, plan.point, plan.bases[key])
+                writer = self._writers[key] = SealedDiskWriter(place, plan.keys[key], self._failpoint)
+            return writer
+
+    def commit(self) -> CommittedPoint:
+        """Make all disks one point, durable and for good.
+
+        A failure before the rename leaves nothing but the staging folder; ``discard`` is the caller's then.
+
+        Raises:
+            PreconditionError: a disk was never written.
+            FencedError: the point exists already, or the sync is over.
+            StoreError, StoreFullError: the store's.
+        """
+        with self._lock:
+            self._require_open()
+            missing = self.disks.keys() - self._writers.keys()
+            if missing:
+                raise PreconditionError(
+                    f"disk {min(missing)} was not sent",
+                    subject=f"sync {self._plan.sync}",
+                    next_step="send every disk, an unchanged one as an empty stream, before the commit",
+                )
+            record = self._record()
+            members = record_file.to_members(record, self._plan.keys)
+            size = small_file.write(self._store, f"{self._folder}/{names.RECORD_FILE}", members)
+            self._failpoint(RECORD_WRITTEN)
+            self._store.sync_folder(self._folder)
+            self._failpoint(STAGING_SYNCED)
+            self._rename()
+            self._over = True
+            stored = size + sum(writer.stored_bytes for writer in self._writers.values())
+            return CommittedPoint(self._plan.point, record.record_hash, stored)
+
+    def discard(self) -> None:
+        """End the sync without a point and remove what it staged; harmless after a commit, and again."""
+        with self._lock:
+            for writer in self._writers.values():
+                writer.close()
+            if not self._over:
+                self._over = True
+                self._store.remove_tree(self._folder)
+
+    def _record(self) -> PointRecord:
+        plan, header = self._plan, self._plan.header
+        record = PointRecord(
+            tenant=plan.tenant,
+            replica=plan.replica,
+            number=plan.point,
+            sync=plan.sync,
+            kind=header.kind,
+            vm_name=header.vm_name,
+            snapshot_time=header.snapshot_time,
+            commit_time=int(self._clock.now().timestamp()),
+            consistency=header.consistency,
+            parent=None if plan.parent is None else plan.parent.number,
+            parent_hash=NO_PARENT_HASH if plan.parent is None else plan.parent.record_hash,
+            disks=tuple(self._writers[spec.key].finish() for spec in header.disks),
+            record_hash=b"",
+        )
+        return dataclasses.replace(record, record_hash=record_file.record_hash(record))
+
+    def _rename(self) -> None:
+        plan = self._plan
+        points = names.points_folder(plan.tenant, plan.replica)
+        self._store.make_folder(points)
+        try:
+            self._store.rename(self._folder, names.point_folder(plan.tenant, plan.replica, plan.point))
+        except AlreadyExistsError as error:
+            raise FencedError(
+                f"point {plan.point} was committed by another sync",
+                subject=f"replica {plan.replica}",
+                next_step="sync again",
+            ) from error
+        self._failpoint(RENAMED)
+        self._store.sync_folder(points)
+        self._failpoint(POINTS_SYNCED)
+
+    def _require_open(self) -> None:
+        if self._over:
+            raise FencedError(
+                "the sync is over: it was committed or discarded",
+                subject=f"sync {self._plan.sync}",
+                next_step="sync again",
+            )

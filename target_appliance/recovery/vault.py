@@ -1,0 +1,215 @@
+"""Everything about replicas at rest: begin a sync, list points, read digests and data, check, clean up.
+
+A composition of a store and a key server; holds no state of its own, so that several processes may share a store. Who
+may write a replica is decided elsewhere (the lease).
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.clock import Clock
+from common.errors import InvalidInputError, NotFoundError
+from common.grain import grain_count
+from common.ids import (
+    DiskKey,
+    PointNumber,
+    ReplicaId,
+    SyncId,
+    TenantId,
+    parse_point,
+    parse_replica,
+    parse_tenant,
+)
+from target_appliance.kms.port import Kms
+from target_appliance.recovery import begin, names, points
+from target_appliance.recovery.chain import Chain, DiskView
+from target_appliance.recovery.keyring import Keyring
+from target_appliance.recovery.staging import StagedSync, SyncPlan
+from target_appliance.recovery.types import PointRecord, SyncHeader
+from target_appliance.seal.fold import HOLE, windows, within
+from target_appliance.seal.keys import DataKey
+from target_appliance.store.port import Store
+
+Name = TypeVar("Name")
+
+
+def _no_failpoint(_step: str) -> None:
+    """What a failpoint does outside of tests."""
+
+
+class Vault:
+    """Replicas at rest. Thread-safe.
+
+    Args:
+        store: where they lie.
+        kms: holds the tenants' KEKs.
+        clock: for commit times.
+        failpoint: called with the name of each step of a commit (``staging.COMMIT_STEPS``) when it is done.
+    """
+
+    def __init__(self, store: Store, kms: Kms, clock: Clock, failpoint: Callable[[str], None] = _no_failpoint) -> None:
+        self._store = store
+        self._clock = clock
+        self._failpoint = failpoint
+        self._keyring = Keyring(store, kms)
+
+    def require_key(self, tenant: TenantId) -> str:
+        """The id of the tenant's KEK, Active now by the KMS's own word; made on the tenant's first use.
+
+        Raises:
+            KeyNotUsableError: it is in another state.
+            KmsUnavailableError: the KMS does not answer.
+        """
+        return self._keyring.require(tenant)
+
+    def tenants(self) -> tuple[TenantId, ...]:
+        """Tenants that have a folder, sorted."""
+        return tuple(_parsed(self._store.names(names.TENANTS), parse_tenant))
+
+    def replicas(self, tenant: TenantId) -> tuple[ReplicaId, ...]:
+        """A tenant's replicas, sorted; those without a point included."""
+        return tuple(_parsed(self._store.names(names.replicas_folder(tenant)), parse_replica))
+
+    def point_numbers(self, tenant: TenantId, replica: ReplicaId) -> tuple[PointNumber, ...]:
+        """Numbers of the committed points, rising, without reading them."""
+        return points.numbers(self._store, tenant, replica)
+
+    def points(self, tenant: TenantId, replica: ReplicaId) -> tuple[PointRecord, ...]:
+        """The committed points, rising; empty when there is no such replica.
+
+        Raises:
+            DamagedError: a record is not what was written.
+        """
+        return tuple(self.point(tenant, replica, number) for number in self.point_numbers(tenant, replica))
+
+    def point(self, tenant: TenantId, replica: ReplicaId, number: PointNumber) -> PointRecord:
+        """One point. Raises NotFoundError, DamagedError."""
+        return points.read_point(self._store, tenant, replica, number)[0]
+
+    def newest(self, tenant: TenantId, replica: ReplicaId) -> PointRecord | None:
+        """The newest committed point."""
+        found = self.point_numbers(tenant, replica)
+        return self.point(tenant, replica, found[-1]) if found else None
+
+    def stored_bytes(self, tenant: TenantId, replica: ReplicaId, number: PointNumber) -> int:
+        """Bytes that a point's files take."""
+        folder = names.point_folder(tenant, replica, number)
+        total = 0
+        for name in self._store.names(folder):
+            with self._store.open(f"{folder}/{name}") as file:
+                total += file.size
+        return total
+
+    def begin(self, tenant: TenantId, replica: ReplicaId, sync: SyncId, header: SyncHeader) -> StagedSync:
+        """Open a sync: checks the key, makes DEKs for new disks, makes the staging folder. The lease is the caller's.
+
+        Raises:
+            KeyNotUsableError, KmsUnavailableError: nothing is accepted.
+            InvalidInputError: the header cannot be.
+            PreconditionError: it was planned on another newest point, or a delta has nothing to stand on.
+            DamagedError: the newest point's record is not authentic.
+        """
+        self._keyring.require(tenant)
+        begin.check_header(header)
+        newest = self.newest(tenant, replica)
+        begin.check_base(header, newest)
+        bases = begin.bases(header, self._newest_first(tenant, replica))
+        keys = self._keyring.ensure(tenant, replica, bases)
+        if newest is not None:
+            self._check_parent(newest, keys)
+        self._store.make_folder(names.sync_folder(tenant, replica, sync))
+        number = parse_point(1 if newest is None else newest.number + 1)
+        return StagedSync(
+            self._store,
+            self._clock,
+            SyncPlan(tenant, replica, sync, header, number, newest, bases, keys),
+            self._failpoint,
+        )
+
+    def manifest(
+        self,
+        tenant: TenantId,
+        replica: ReplicaId,
+        disk: DiskKey,
+        ranges: Sequence[tuple[int, int]] | None = None,
+        point: PointNumber | None = None,
+    ) -> Iterator[tuple[NDArray[np.uint32], NDArray[np.uint8]]]:
+        """Grains that a point holds of a disk, its bases included, with their digests; rising, some at a time.
+
+        Args:
+            tenant: owner of the replica.
+            replica: which VM.
+            disk: which disk.
+            ranges: pairs of first grain and count, rising and disjoint; None for all.
+            point: default: the newest point that has the disk; nothing when there is none.
+
+        Yields:
+            indices (n,), digests (n, 16). A grain that never comes is a hole and reads as zeros.
+        """
+        if point is None:
+            newest = next((record for record in self._newest_first(tenant, replica) if record.disk(disk)), None)
+            if newest is None:
+                return
+            point = newest.number
+        with self.chain(tenant, replica, disk, point) as chain:
+            grains = grain_count(chain.capacity_bytes)
+            with chain.damage_named():
+                found = (
+                    windows(chain.manifests, 0, grains) if ranges is None else within(chain.manifests, ranges, grains)
+                )
+                for window in found:
+                    (places,) = np.nonzero(window.layers != HOLE)
+                    if len(places):
+                        yield (places + window.first).astype(np.uint32), window.digests[places]
+
+    def chain(self, tenant: TenantId, replica: ReplicaId, disk: DiskKey, point: PointNumber) -> Chain:
+        """A disk at a point with all points below that it stands on, open; the caller closes it.
+
+        Raises:
+            NotFoundError: the point does not exist, or has no such disk.
+            KeyNotUsableError, KmsUnavailableError, DamagedError: see Keyring and Chain.
+        """
+        record = self.point(tenant, replica, point)
+        if record.disk(disk) is None:
+            raise NotFoundError(
+                f"point {point} has no disk {disk}",
+                subject=f"disk {disk}",
+                next_step="list the point's disks with target-appliance points",
+            )
+        return Chain(self._store, self._keyring, record, disk)
+
+    def view(self, tenant: TenantId, replica: ReplicaId, disk: DiskKey, point: PointNumber) -> DiskView:
+        """The content of a disk at a point, to read; the caller closes it. Raises what ``chain`` raises."""
+        return DiskView(self.chain(tenant, replica, disk, point))
+
+    def sweep_staging(self, tenant: TenantId, replica: ReplicaId, keep: Collection[SyncId] = ()) -> tuple[str, ...]:
+        """Remove what syncs that are not in ``keep`` left in staging; returns the names of what was removed."""
+        folder = names.staging_folder(tenant, replica)
+        left = tuple(name for name in self._store.names(folder) if name not in keep)
+        for name in left:
+            self._store.remove_tree(f"{folder}/{name}")
+        return left
+
+    def _newest_first(self, tenant: TenantId, replica: ReplicaId) -> Iterator[PointRecord]:
+        for number in reversed(self.point_numbers(tenant, replica)):
+            yield self.point(tenant, replica, number)
+
+    def _check_parent(self, newest: PointRecord, keys: Mapping[DiskKey, DataKey]) -> None:
+        """Nothing is built on a record that the disks' keys do not vouch for."""
+        _, macs = points.read_point(self._store, newest.tenant, newest.replica, newest.number)
+        for disk in newest.disks:
+            key = keys.get(disk.spec.key)
+            if key is not None and key.epoch == disk.key_epoch:
+                points.check_mac(newest, macs, key)
+
+
+def _parsed(found: Sequence[str], parse: Callable[[str], Name]) -> Iterator[Name]:
+    """Names that parse: whatever else lies there is not ours."""
+    for name in found:
+        try:
+            yield parse(name)
+        except InvalidInputError:
+            continue

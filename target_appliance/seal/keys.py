@@ -1,0 +1,63 @@
+"""Keys of a disk: one DEK, and what is derived from it. Contexts to the byte: docs/format.md, Key derivation."""
+
+import os
+import struct
+import uuid
+from dataclasses import dataclass, field
+from typing import Final
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from common.ids import DiskKey, PointNumber, ReplicaId, TenantId
+
+DEK_BYTES: Final = 32
+FORMAT_VERSION: Final = 1
+_BINDING: Final = struct.Struct("<16sII")
+
+
+@dataclass(frozen=True, slots=True)
+class DataKey:
+    """The DEK of one disk of a replica. Its value never shows in a representation.
+
+    ``epoch`` counts the disk's DEKs from 1; a new one starts a new chain.
+    """
+
+    replica: ReplicaId
+    disk: DiskKey
+    epoch: int
+    value: bytes = field(repr=False)
+
+    def grain_key(self, point: PointNumber) -> bytes:
+        """AES-256-GCM key of the grains that ``point`` sealed."""
+        return self._derive(b"grain", point)
+
+    def manifest_key(self, point: PointNumber) -> bytes:
+        """AES-256-GCM key of the point's manifest."""
+        return self._derive(b"manifest", point)
+
+    def root_key(self, point: PointNumber) -> bytes:
+        """BLAKE3 key of the point's manifest root."""
+        return self._derive(b"root", point)
+
+    def record_key(self, point: PointNumber) -> bytes:
+        """HMAC-SHA256 key of the point's record."""
+        return self._derive(b"record", point)
+
+    def binding(self, point: PointNumber) -> bytes:
+        """Replica (16 bytes), disk, point: what contexts and associated data begin with."""
+        return _BINDING.pack(uuid.UUID(self.replica).bytes, self.disk, point)
+
+    def _derive(self, purpose: bytes, point: PointNumber) -> bytes:
+        context = b"keysapart/%d/%s\0" % (FORMAT_VERSION, purpose) + self.binding(point)
+        return HKDF(SHA256(), 32, salt=None, info=context).derive(self.value)
+
+
+def new_dek() -> bytes:
+    """256 random bits."""
+    return os.urandom(DEK_BYTES)
+
+
+def wrapping_context(tenant: TenantId, replica: ReplicaId, disk: DiskKey, epoch: int) -> bytes:
+    """Associated data under which a DEK is wrapped: it unwraps for this disk of this tenant only."""
+    return f"keysapart/{FORMAT_VERSION}/dek\0{tenant}\0{replica}\0{disk}\0{epoch}".encode("ascii")
