@@ -23,6 +23,8 @@ from source_agent.vsphere.session import Session
 from source_agent.vsphere.settings import VCenterSettings
 from source_agent.vsphere.tasks import wait_for
 
+__all__ = ["VCenter", "VCenterSettings", "connect"]
+
 T = TypeVar("T")
 
 BUSY_SECONDS = 60.0
@@ -34,11 +36,23 @@ _PAUSE_SECONDS = 1.0
 _MOREF = re.compile(r"vm-?[0-9]+|[0-9]+")
 
 
+def connect(settings: VCenterSettings, clock: Clock) -> "VCenter":
+    """A logged-in vCenter; the caller closes it.
+
+    Raises:
+        ConfigError: the CA file or the password file cannot be used.
+        KeysapartError: as Session.log_in does.
+    """
+    session = Session(settings)
+    session.log_in()
+    return VCenter(session, clock)
+
+
 class VCenter:
     """See ``port.VSphere``."""
 
-    def __init__(self, settings: VCenterSettings, clock: Clock) -> None:
-        self._session = Session(settings)
+    def __init__(self, session: Session, clock: Clock) -> None:
+        self._session = session
         self._clock = clock
         self._slots = threading.Lock()
         """Held while a free address of the agent's VM is chosen and taken."""

@@ -105,12 +105,13 @@ def vendor_text(error: Exception) -> str:
         return f"the vCenter's answer cannot be understood ({name}: {_line(str(error))})"
     if isinstance(error, vim.fault.NoPermission) and not isinstance(error, vim.fault.NotAuthenticated):
         return f"the login lacks the privilege {_privileges(error)}"
-    words = [getattr(error, "msg", None), *(getattr(one, "message", None) for one in _messages(error))]
+    if not isinstance(error, vmodl.MethodFault):
+        return f"{name}: {_line(str(error))}"
+    words = [getattr(error, part, None) for part in ("msg", "reason", "file")]
+    words += [getattr(one, "message", None) for one in getattr(error, "faultMessage", None) or []]
+    if getattr(error, "invalidProperty", None):
+        words.append(f"invalid property {error.invalidProperty}")
     text = "; ".join(dict.fromkeys(_line(word) for word in words if word))
-    if isinstance(error, vmodl.fault.InvalidArgument) and getattr(error, "invalidProperty", None):
-        text = f"{text} (invalid property {error.invalidProperty})".strip()
-    if not text and not isinstance(error, vmodl.MethodFault):
-        text = _line(str(error))
     return f"{name}: {text}" if text else name
 
 
@@ -122,10 +123,6 @@ def _privileges(error: vim.fault.NoPermission) -> str:
         ids.append(error.privilegeId)
     where = getattr(error, "object", None)
     return f"{', '.join(dict.fromkeys(ids)) or '(not named)'}{f' on {where}' if where else ''}"
-
-
-def _messages(error: Exception) -> list[object]:
-    return list(getattr(error, "faultMessage", None) or [])
 
 
 def _line(text: str) -> str:

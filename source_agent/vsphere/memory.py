@@ -13,9 +13,9 @@ from datetime import datetime
 from pathlib import Path
 
 from common.clock import Clock, SystemClock
-from common.errors import ChangeTrackingError, NotFoundError, SourceError
+from common.errors import BusyError, ChangeTrackingError, NotFoundError, PreconditionError, SourceError
 from common.ids import DiskKey, ReplicaId
-from source_agent.vsphere.memory_disk import MemoryDisk
+from source_agent.vsphere.memory_disk import TRACKED_BYTES, MemoryDisk
 from source_agent.vsphere.naming import pick
 from source_agent.vsphere.port import AttachedDisk, ChangedPage, DiskInfo, Snapshot, SnapshotInfo, VmInfo
 
@@ -79,11 +79,18 @@ class MemorySite:
     """The protected site: VMs, their disks under ``folder``, and the guests' hands on them."""
 
     def __init__(
-        self, folder: Path, *, device_dir: Path | None = None, page_areas: int = 2000, clock: Clock | None = None
+        self,
+        folder: Path,
+        *,
+        device_dir: Path | None = None,
+        page_areas: int = 2000,
+        tracked_bytes: int = TRACKED_BYTES,
+        clock: Clock | None = None,
     ) -> None:
         self.folder = folder
         self.device_dir = device_dir or folder / "devices"
         self.page_areas = page_areas
+        self.tracked_bytes = tracked_bytes
         self.clock = clock or SystemClock()
         self.lock = threading.RLock()
         self.machines: dict[str, MemoryVm] = {}
@@ -119,6 +126,7 @@ class MemorySite:
                 label=f"Hard disk {index + 1}",
                 encrypted=machine.encrypted,
                 unit=_UNITS[index],
+                tracked_bytes=self.tracked_bytes,
             )
             disk.create()
             machine.disks[disk.key] = disk
@@ -285,7 +293,7 @@ class MemoryVSphere:
                 )
             file = self.site.file_behind(disk.backing_path)
             if file is None:
-                raise SourceError(
+                raise BusyError(
                     f"{disk.backing_path} is locked by a running VM",
                     subject=f"disk {disk.key}",
                     next_step="attach a snapshot's disk",
@@ -294,7 +302,7 @@ class MemoryVSphere:
             taken |= {(one.bus, one.unit) for one in machine.attached.values()}
             free = [(bus, unit) for bus in _BUSES for unit in _UNITS if (bus, unit) not in taken]
             if not free:
-                raise SourceError(
+                raise PreconditionError(
                     f"VM {moref} has no free SCSI address", subject=f"vm {moref}", next_step="detach a disk"
                 )
             bus, unit = free[0]
@@ -306,7 +314,14 @@ class MemoryVSphere:
     def detach_disk(self, moref: str, disk: DiskKey) -> None:
         """See VSphere."""
         with self.site.lock:
-            attached = self._machine(moref).attached.pop(disk, None)
+            machine = self._machine(moref)
+            if disk in machine.disks:
+                raise SourceError(
+                    f"disk {disk} of VM {moref} was not hot-added",
+                    subject=f"vm {moref}",
+                    next_step="report this with the agent's log",
+                )
+            attached = machine.attached.pop(disk, None)
             if attached is not None:
                 (self.site.device_dir / f"scsi-{attached.bus}:{attached.unit}").unlink()
 

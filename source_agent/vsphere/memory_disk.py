@@ -11,7 +11,7 @@ from source_agent.disk_read.device import data_runs
 from source_agent.vsphere.port import Backing, ChangedPage, DiskInfo
 
 TRACKED_BYTES = 65536
-"""Granularity of the change log: writes are widened to it, as ESXi does."""
+"""Usual granularity of the change log: writes are widened to it, as ESXi does."""
 
 _COPY_BYTES = 1 << 20
 
@@ -55,6 +55,7 @@ class MemoryDisk:
     adapter: str = "lsilogic"
     bus: int = 0
     unit: int = 0
+    tracked_bytes: int = TRACKED_BYTES
     generation: int = 0
     """Snapshots taken since the path was the base one: the number in the delta file's name."""
     tracked: bool = False
@@ -75,8 +76,9 @@ class MemoryDisk:
         with self.file.open("r+b") as file:
             file.seek(offset)
             file.write(data)
-        begin = offset // TRACKED_BYTES * TRACKED_BYTES
-        end = min(-(-(offset + len(data)) // TRACKED_BYTES) * TRACKED_BYTES, self.capacity_bytes)
+        step = self.tracked_bytes
+        begin = offset // step * step
+        end = min(-(-(offset + len(data)) // step) * step, self.capacity_bytes)
         if self.tracked and data:
             self.log.append((self.number, Extent(begin, end - begin)))
 

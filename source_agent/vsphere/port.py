@@ -4,8 +4,10 @@ One driver speaks to real vCenters (``connection.py`` and its neighbours), one l
 ``tests/contracts/test_vsphere_contract.py``. All sizes and offsets are bytes. Methods may be called from any thread.
 
 Every method may raise SourceUnavailableError (no answer; retrying may help), CertificateError (the vCenter is not the
-one that was pinned), AccessDeniedError (login or privilege refused, the privilege named) and SourceError (any other
-fault, the vendor's text kept). Reads log in again once by themselves; mutations are sent once and never repeated.
+one that was pinned), AccessDeniedError (login or privilege refused, the privilege named), NotFoundError (the object is
+gone), BusyError (another task is in the way, even after waiting for it), PreconditionError (the VM's state forbids it)
+and SourceError (any other fault, the vendor's text kept). Reads log in again once by themselves; mutations are sent
+once, and again only after the vCenter itself refused them because of another task.
 """
 
 import enum
@@ -147,11 +149,22 @@ class VSphere(Protocol):
         ...
 
     def attach_disk(self, moref: str, disk: DiskInfo) -> "AttachedDisk":
-        """Attach a snapshot's disk to the VM ``moref`` (the agent's own), independent and non-persistent."""
+        """Attach a snapshot's disk to the VM ``moref`` (the agent's own), independent and non-persistent.
+
+        Returns when the vCenter says it is attached; the guest operating system may show it a moment later.
+
+        Raises:
+            PreconditionError: no SCSI address is free.
+            BusyError: the file is locked, as that of a running VM's live disk is.
+        """
         ...
 
     def detach_disk(self, moref: str, disk: DiskKey) -> None:
-        """Detach a disk from the VM without touching its file; a missing one is no error."""
+        """Detach a hot-added disk from the VM without touching its file; a missing one is no error.
+
+        Raises:
+            SourceError: the disk was not hot-added; it stays where it is.
+        """
         ...
 
     def close(self) -> None:

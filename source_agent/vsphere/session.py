@@ -16,7 +16,7 @@ from pyVmomi import SoapAdapter, VmomiSupport, vim, vmodl
 
 from common.errors import SourceError
 from source_agent.vsphere.faults import Row, translate
-from source_agent.vsphere.settings import PinnedConnection, VCenterSettings, tls_context
+from source_agent.vsphere.settings import PinnedConnection, VCenterSettings, read_password, tls_context
 
 T = TypeVar("T")
 
@@ -70,6 +70,14 @@ class Session:
         if self._content is None:
             self._log_in(self._logins)
         return self._content
+
+    def log_in(self) -> None:
+        """Log in now, if nobody has.
+
+        Raises:
+            KeysapartError: by the table in faults.py.
+        """
+        self.read("logging in to the vCenter", self.settings.subject, lambda: self.content)
 
     def reference(self, kind: Callable[[str, Any], T], moref: str) -> T:
         """A managed object by its moref, without asking the vCenter."""
@@ -162,6 +170,6 @@ class Session:
                 )
             self._stub.ComputeVersionInfo(VmomiSupport.versionMap[version])
             content = service.RetrieveContent()
-            content.sessionManager.Login(self.settings.user, self.settings.password(), None)
+            content.sessionManager.Login(self.settings.user, read_password(self.settings.password_file), None)
             self._content = content
             self._logins += 1

@@ -5,7 +5,6 @@ import hmac
 import http.client
 import re
 import ssl
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,8 @@ class VCenterSettings:
     host: str
     port: int
     user: str
-    password: Callable[[], str]
-    """Asked at every login and kept nowhere; ``password_from`` makes one that reads a file."""
+    password_file: Path
+    """Its first line is read anew at every login and kept nowhere, so that it may be rotated."""
     ca_file: Path | None = None
     """PEM file of the authorities that may vouch for the vCenter; its host name is then checked too."""
     certificate_sha256: str | None = None
@@ -58,30 +57,25 @@ class VCenterSettings:
         return f"vcenter {self.host}:{self.port}"
 
 
-def password_from(path: Path) -> Callable[[], str]:
-    """A password source that reads the file's first line anew each time, so that it may be rotated.
+def read_password(path: Path) -> str:
+    """The password in the file's first line.
 
-    The source raises ConfigError when the file cannot be read or is empty.
+    Raises:
+        ConfigError: the file cannot be read, or its first line is empty.
     """
-
-    def read() -> str:
-        try:
-            password = path.read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(
-                f"the password file {path} cannot be read ({type(error).__name__})",
-                subject="vcenter",
-                next_step="check password_file in the [vcenter] section and the file's owner and mode",
-            ) from error
-        if not password:
-            raise ConfigError(
-                f"the password file {path} is empty",
-                subject="vcenter",
-                next_step="write the password on its first line",
-            )
-        return password
-
-    return read
+    try:
+        password = path.read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"the password file {path} cannot be read ({type(error).__name__})",
+            subject="vcenter",
+            next_step="check password_file in the [vcenter] section and the file's owner and mode",
+        ) from error
+    if not password:
+        raise ConfigError(
+            f"the password file {path} is empty", subject="vcenter", next_step="write the password on its first line"
+        )
+    return password
 
 
 def tls_context(settings: VCenterSettings) -> ssl.SSLContext:
@@ -120,4 +114,4 @@ class PinnedConnection(http.client.HTTPSConnection):
         found = hashlib.sha256(certificate or b"").hexdigest()
         if not hmac.compare_digest(found, self._pin):
             self.close()
-            raise ssl.SSLCertVerificationError(f"the certificate's SHA-256 is {found}, not the pinned one")
+            raise ssl.SSLCertVerificationError(1, f"the certificate's SHA-256 is {found}, not the pinned one")
