@@ -12,13 +12,14 @@ from common.grain import ZERO_DIGEST, GrainKind, grain_count
 from common.ids import PointNumber, SyncId
 from common.sync.events import GrainRecord
 from target_appliance.recovery import names
+from target_appliance.recovery.describe import sealed_descriptor
 from target_appliance.recovery.digests import DigestedFile, DigestListWriter
 from target_appliance.recovery.types import DiskRecord, DiskSpec
 from target_appliance.seal.grain import NONCE_BYTES, OVERHEAD_BYTES, PAYLOAD_MOST_BYTES, GrainSealer
 from target_appliance.seal.keys import DataKey
 from target_appliance.seal.manifest import RECORD, ManifestWriter
 from target_appliance.store.port import Store
-from target_appliance.vmdk.descriptor import NO_PARENT, SEVERAL_SPARSE, STREAM, Descriptor, ExtentLine
+from target_appliance.vmdk.descriptor import Descriptor
 from target_appliance.vmdk.layout import (
     EXTENT_MOST_BYTES,
     GRAIN_MARKER,
@@ -122,13 +123,19 @@ class SealedDiskWriter:
             if self._extent_file is not None:
                 self._extent_file.sync()
 
-    def finish(self) -> DiskRecord:
-        """Complete all files, durable and read-only; again does nothing. Returns the disk's part of the record."""
+    def finish(self) -> None:
+        """Complete all files, durable and read-only; again does nothing."""
         with self._lock:
             if self._record is None:
                 with self._guarded():
                     self._record = self._finish()
-            return self._record
+
+    @property
+    def record(self) -> DiskRecord:
+        """The disk's part of the point's record; only after ``finish``."""
+        if self._record is None:
+            raise ValueError("the disk is not finished")
+        return self._record
 
     @property
     def stored_bytes(self) -> int:
@@ -216,19 +223,7 @@ class SealedDiskWriter:
             self._settle(name, file)
 
     def _descriptor(self) -> Descriptor:
-        place, count = self._place, len(self._capacities)
-        base = place.base_point
-        return Descriptor(
-            create_type=STREAM if count == 1 else SEVERAL_SPARSE,
-            content_id=place.point,
-            extents=[
-                ExtentLine(capacity // SECTOR_BYTES, "SPARSE", self._extent_name(number))
-                for number, capacity in enumerate(self._capacities)
-            ],
-            adapter=place.spec.adapter,
-            parent_id=NO_PARENT if base is None else base,
-            parent_hint=None if base is None else names.parent_hint(place.spec.key, base),
-        )
+        return sealed_descriptor(self._place.spec, self._place.point, self._place.base_point)
 
     def _extent_name(self, number: int) -> str:
         return names.extent_file(self._place.spec.key, number + 1, len(self._capacities))

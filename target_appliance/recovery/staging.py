@@ -118,6 +118,8 @@ class StagedSync:
                     subject=f"sync {self._plan.sync}",
                     next_step="send every disk, an unchanged one as an empty stream, before the commit",
                 )
+            for spec in self._plan.header.disks:
+                self._writers[spec.key].finish()
             record = self._record()
             members = record_file.to_members(record, self._plan.keys)
             size = small_file.write(self._store, f"{self._folder}/{names.RECORD_FILE}", members)
@@ -152,7 +154,7 @@ class StagedSync:
             consistency=header.consistency,
             parent=None if plan.parent is None else plan.parent.number,
             parent_hash=NO_PARENT_HASH if plan.parent is None else plan.parent.record_hash,
-            disks=tuple(self._writers[spec.key].finish() for spec in header.disks),
+            disks=tuple(self._writers[spec.key].record for spec in header.disks),
             record_hash=b"",
         )
         return dataclasses.replace(record, record_hash=record_file.record_hash(record))
