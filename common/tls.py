@@ -14,6 +14,7 @@ import grpc
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
+from common.address import split
 from common.clock import Clock
 from common.errors import CertificateError, KeysapartError, TargetUnavailableError
 
@@ -123,16 +124,10 @@ def server_credentials(identity: Identity) -> grpc.ServerCredentials:
     )
 
 
-def split_address(address: str) -> tuple[str, int]:
-    """``host:port`` or ``[v6]:port`` taken apart. Raises ValueError."""
-    host, _, port = address.rpartition(":")
-    return host.strip("[]"), int(port)
-
-
 def explain_refusal(address: str, identity: Identity, *, timeout_seconds: float = 5.0) -> KeysapartError | None:
     """Why the server at ``address`` does not talk to us, found by a TLS handshake; None when that succeeds."""
     subject = f"target {address}"
-    host, port = split_address(address)
+    host, port = split(address)
     context = ssl.create_default_context(cadata=identity.ca_pem.decode())
     context.load_cert_chain(identity.files.certificate, identity.files.key)
     context.set_alpn_protocols(["h2"])

@@ -1,14 +1,20 @@
-"""The agent's life: load, check, connect, serve one command, close in reverse."""
+"""The agent's life: load, check, connect, do one command's work, close in reverse."""
 
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from types import FrameType
 
 from common import log
 from common.clock import Clock
-from common.errors import CertificateError
+from common.errors import CertificateError, InterruptedSyncError
 from common.ids import AgentId, parse_agent
-from common.tls import Identity
+from common.tls import Identity, load_identity
 from source_agent.config import AgentConfig
-from source_agent.vsphere.connection import VCenterSettings, connect
-from source_agent.vsphere.port import VSphere
+from source_agent.disk_read.hotadd.reader import HotAddReader
+from source_agent.replicate import Agent
+from source_agent.stream.channel import Target
+from source_agent.vsphere.connection import VCenter, VCenterSettings, connect
 
 _log = log.get("agent")
 
@@ -20,9 +26,9 @@ def agent_id(identity: Identity) -> AgentId:
         CertificateError: the certificate is not an agent's.
     """
     for uri in identity.uris:
-        path = uri.removeprefix("spiffe://").split("/")
-        if len(path) == 5 and path[1] == "tenant" and path[3] == "agent":
-            return parse_agent(path[4])
+        match uri.removeprefix("spiffe://").split("/"):
+            case [_, "tenant", _, "agent", text]:
+                return parse_agent(text)
     raise CertificateError(
         f"{identity.files.certificate} is not the certificate of an agent",
         subject=f"file {identity.files.certificate}",
@@ -30,18 +36,72 @@ def agent_id(identity: Identity) -> AgentId:
     )
 
 
-def open_vsphere(config: AgentConfig, clock: Clock) -> VSphere:
+def open_vcenter(config: AgentConfig, clock: Clock) -> VCenter:
     """A logged-in vCenter; the caller closes it."""
     vcenter = config.vcenter
-    return connect(
-        VCenterSettings(
-            host=vcenter.host,
-            port=vcenter.port,
-            user=vcenter.user,
-            password_file=vcenter.password_file,
-            ca_file=vcenter.ca_file,
-            certificate_sha256=vcenter.certificate_sha256,
-            timeout_seconds=vcenter.timeout_seconds,
-        ),
-        clock,
+    settings = VCenterSettings(
+        host=vcenter.host,
+        port=vcenter.port,
+        user=vcenter.user,
+        password_file=vcenter.password_file,
+        ca_file=vcenter.ca_file,
+        certificate_sha256=vcenter.certificate_sha256,
+        timeout_seconds=vcenter.timeout_seconds,
     )
+    return connect(settings, clock)
+
+
+@contextmanager
+def opened(config: AgentConfig, clock: Clock) -> Iterator[Agent]:
+    """Everything a sync needs, connected; closed in reverse however the block ends.
+
+    Raises:
+        KeysapartError: a file, the vCenter or the target is not as it should be.
+    """
+    with ExitStack() as life:
+        identity = load_identity(config.target.files, clock)
+        own_id = agent_id(identity)
+        vcenter = open_vcenter(config, clock)
+        life.callback(vcenter.close)
+        reader = HotAddReader(
+            vcenter, config.reader.agent_vm, config.state_dir, clock, device_dir=config.reader.device_dir
+        )
+        life.callback(reader.close)
+        target = Target(config.target.address, identity, config.target.server_name)
+        life.callback(target.close)
+        yield Agent(
+            agent_id=own_id,
+            vsphere=vcenter,
+            reader=reader,
+            target=target,
+            clock=clock,
+            state_dir=config.state_dir,
+            agent_vm=config.reader.agent_vm,
+            quiesce=config.snapshot.quiesce == "filesystem",
+            parallel_disks=config.sync.parallel_disks,
+        )
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """The first SIGTERM or SIGINT ends the block with InterruptedSyncError; later ones wait for its clean-up."""
+    asked = False
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            _log.warning("already stopping: the snapshot is being removed")
+            return
+        asked = True
+        raise InterruptedSyncError(
+            f"{signal.Signals(number).name} ended the command",
+            subject="source-agent",
+            next_step="nothing was committed; run it again when you like",
+        )
+
+    kept = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)

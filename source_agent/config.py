@@ -3,32 +3,22 @@
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
+from common.address import HostPort
 from common.config import ConfigPath, Section
-from common.tls import TlsFiles, split_address
+from common.tls import TlsFiles
 
 
 class TargetSection(Section):
     """``[target]``: where the appliance is, and who we are to it."""
 
-    address: str
+    address: HostPort
     ca_file: ConfigPath
     certificate_file: ConfigPath
     key_file: ConfigPath
     server_name: str | None = None
     """Name the target's certificate must bear, when it is not the address's host."""
-
-    @field_validator("address")
-    @classmethod
-    def _host_and_port(cls, value: str) -> str:
-        try:
-            host, port = split_address(value)
-        except ValueError:
-            host, port = "", 0
-        if not host or not 0 < port < 1 << 16:
-            raise ValueError('must be "host:port"')
-        return value
 
     @property
     def files(self) -> TlsFiles:

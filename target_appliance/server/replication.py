@@ -6,12 +6,11 @@ from typing import Final
 
 from common import log
 from common.clock import Clock
-from common.errors import InvalidInputError, KeysapartError, PreconditionError
-from common.ids import ReplicaId, new_sync_id, parse_disk_key, parse_replica, parse_sync
+from common.errors import InvalidInputError, KeysapartError
+from common.ids import new_sync_id, parse_disk_key, parse_replica, parse_sync
 from common.sync.events import MAX_FRAME_BYTES, PROTOCOL_VERSION, WINDOW_BYTES, Open
 from common.wire.v1 import replication_pb2 as wire
 from target_appliance.catalog.catalog import Catalog
-from target_appliance.identity.authn import Identity
 from target_appliance.receive.open_sync import LEASE_SECONDS, OpenSync, OpenSyncs
 from target_appliance.receive.receiver import Disk, receive
 from target_appliance.recovery.vault import Vault
@@ -54,12 +53,11 @@ class ReplicationService:
         )
 
     def BeginSync(self, request: wire.BeginSyncRequest, call: Call) -> wire.BeginSyncResponse:  # noqa: N802
-        """Key, base point, lease, staging: in this order, each undone when a later one refuses."""
+        """Key, lease, staging: in this order; the lease is given back when staging refuses."""
         caller = call.caller
         replica = parse_replica(request.replica)
         header = wire_types.header(request)
         self._vault.require_key(caller.tenant)
-        self._require_base(caller, replica, header.base_point)
         sync = new_sync_id()
         lease = self._catalog.take_lease(caller.tenant, replica, caller.agent, sync, LEASE_SECONDS)
         try:
@@ -117,14 +115,12 @@ class ReplicationService:
         entry.close_for_commit()
         try:
             self._catalog.check(entry.lease)
-            self._require_base(entry.owner, entry.replica, entry.staged.header.base_point)
             committed = entry.staged.commit()
         except BaseException:
             self._end(entry, "its commit failed")
             raise
-        record = self._vault.newest(entry.owner.tenant, entry.replica)
-        if record is not None:
-            self._catalog.record_point(record, committed.stored_bytes)
+        record = self._vault.point(entry.owner.tenant, entry.replica, committed.number)
+        self._catalog.record_point(record, committed.stored_bytes)
         self._syncs.remove(entry, "it is committed")
         self._catalog.release(entry.lease)
         _log.info(
@@ -171,16 +167,6 @@ class ReplicationService:
         except KeysapartError as error:
             # The sync is over either way; its staging folder is swept at the next start, its lease lapses.
             _log.warning("a sync was not cleaned up", sync=entry.sync, cause=error.message)
-
-    def _require_base(self, caller: Identity, replica: ReplicaId, base: int) -> None:
-        newest = self._vault.newest(caller.tenant, replica)
-        number = newest.number if newest else 0
-        if number != base:
-            raise PreconditionError(
-                f"the sync builds on point {base}, but the newest is point {number}",
-                subject=f"replica {replica}",
-                next_step="sync again; the plan is then made on the newest point",
-            )
 
 
 class _DiskStream:

@@ -1,0 +1,139 @@
+"""The ``source-agent`` command. Heavy imports stand inside the commands, so that ``--help`` is quick."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from common import log
+from common.cli_edge import edge, emit, table
+from common.clock import SystemClock
+from common.errors import EXIT_OK, EXIT_REFUSED, ConfigError
+
+if TYPE_CHECKING:
+    from source_agent.config import AgentConfig
+    from source_agent.preflight import Finding
+
+app = typer.Typer(
+    name="source-agent",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Replicates VMs of this site's vCenter to a target appliance that shares no keys with it.",
+    epilog="Exit codes: 0 done, 1 internal error, 2 wrong use or configuration, 3 refused, 4 not found, "
+    "5 try again later, 130 interrupted.",
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+VmName = Annotated[str, typer.Argument(metavar="VM", help="The VM's name, moref or instance UUID.")]
+
+
+@app.callback()
+def _options(
+    context: typer.Context,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", metavar="FILE", help="The agent's configuration (TOML).")
+    ] = None,
+) -> None:
+    context.obj = config
+
+
+def _configured(context: typer.Context) -> "AgentConfig":
+    from common.config import load  # noqa: PLC0415
+    from source_agent.config import AgentConfig  # noqa: PLC0415
+
+    path: Path | None = context.obj
+    if path is None:
+        raise ConfigError(
+            "no configuration was named", subject="config", next_step="give one with --config FILE before the command"
+        )
+    config = load(path, AgentConfig)
+    log.configure(level=config.log.level, style=config.log.format)
+    return config
+
+
+@app.command("inventory")
+def _inventory(context: typer.Context, as_json: AsJson = False) -> None:
+    """List the VMs that the login sees, with their disks, encryption and change tracking."""
+    with edge(as_json=as_json):
+        from source_agent.agent import open_vcenter  # noqa: PLC0415
+        from source_agent.inventory import row  # noqa: PLC0415
+
+        vcenter = open_vcenter(_configured(context), SystemClock())
+        try:
+            rows = [row(vm) for vm in vcenter.vms()]
+        finally:
+            vcenter.close()
+        lines = table(
+            ("vm", "moref", "encrypted", "tracking", "snapshots", "disks", "GiB"),
+            [
+                (
+                    one.name,
+                    one.moref,
+                    "yes" if one.encrypted else "no",
+                    one.tracking,
+                    str(one.snapshots),
+                    str(len(one.disks)),
+                    f"{one.capacity_bytes / (1 << 30):.1f}",
+                )
+                for one in rows
+            ],
+        )
+        emit({"vms": [one.as_dict() for one in rows]}, lines, as_json=as_json)
+
+
+@app.command("preflight")
+def _preflight(context: typer.Context, vm: VmName, as_json: AsJson = False) -> None:
+    """Check whether a VM can be replicated; nothing is touched. Exit code 3 when something forbids it."""
+    with edge(as_json=as_json):
+        from source_agent.agent import opened  # noqa: PLC0415
+        from source_agent.preflight import Severity  # noqa: PLC0415
+        from source_agent.replicate import findings  # noqa: PLC0415
+
+        with opened(_configured(context), SystemClock()) as agent:
+            info = agent.vsphere.vm(vm)
+            found = findings(agent, info)
+            agent.target.describe(info.instance_uuid)
+        refused = any(one.severity is Severity.REFUSE for one in found)
+        verdict = "cannot be replicated" if refused else "can be replicated"
+        emit(
+            {"vm": info.name, "ready": not refused, "findings": [_finding(one) for one in found]},
+            [*(f"{one.severity.value}: {one.sentence}: {one.remedy}" for one in found), f"{info.name} {verdict}"],
+            as_json=as_json,
+        )
+        raise typer.Exit(EXIT_REFUSED if refused else EXIT_OK)
+
+
+def _finding(found: "Finding") -> dict[str, str]:
+    return {
+        "severity": found.severity.value,
+        "rule": found.rule,
+        "sentence": found.sentence,
+        "remedy": found.remedy,
+    }
+
+
+@app.command("sync")
+def _sync(
+    context: typer.Context,
+    vm: VmName,
+    full: Annotated[bool, typer.Option("--full", help="Start a new chain: send everything that is not zero.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Replicate a VM once: snapshot, read what changed, send it, commit a point at the target."""
+    with edge(as_json=as_json):
+        from source_agent.agent import interruptible, opened  # noqa: PLC0415
+        from source_agent.progress import shown  # noqa: PLC0415
+        from source_agent.replicate import sync_vm  # noqa: PLC0415
+
+        config = _configured(context)
+        with interruptible(), opened(config, SystemClock()) as agent, shown() as progress:
+            report = sync_vm(agent, vm, full=full, progress=progress)
+        warnings = [f"warning: {text}" for text in report.warnings]
+        emit(report.as_json(), [*warnings, report.sentence()], as_json=as_json)
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    app()
