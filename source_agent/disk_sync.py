@@ -1,13 +1,14 @@
 """One disk of a sync: open, work out what to read, stream it."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from common.extent import Extent
 from common.ids import DiskKey, SyncId
+from common.sync.events import GrainRecord
 from source_agent import pipeline
 from source_agent.disk_read.port import BlockReader
 from source_agent.pipeline import DiskCount
@@ -77,7 +78,7 @@ def sync_disk(work: Work, task: DiskTask) -> DiskReport:
     count = DiskCount()
     with ExitStack() as stack:
         wanted: list[Extent] = []
-        records = iter(())
+        records: Iterable[Sequence[GrainRecord]] = ()
         if task.extents:
             opened = stack.enter_context(work.reader.open(work.snapshot, task.disk))
             wanted = pipeline.pieces(opened, task.extents, capacity, skip_holes=task.plan.kind is Kind.FULL)

@@ -33,7 +33,7 @@ class Call:
     context: grpc.ServicerContext
 
 
-class Edge(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc's class is untyped
+class Edge(grpc.ServerInterceptor):
     """The interceptor that stands before every method."""
 
     def __init__(self, identify: Identify, cap: StreamCap, watch: IdleWatch) -> None:
@@ -117,5 +117,5 @@ class Edge(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc's class is unt
 
 
 def _certificate(context: grpc.ServicerContext) -> bytes:
-    found = context.auth_context().get("x509_pem_cert", [])
+    found: Any = context.auth_context().get("x509_pem_cert", [])
     return bytes(found[0]) if found else b""

@@ -49,7 +49,7 @@ def make_server(
         BusyError: the port is taken, or the address is not this machine's.
     """
     pool = ThreadPoolExecutor(streams + _UNARY_THREADS, "rpc")
-    server = grpc.server(pool, interceptors=(edge,), options=_OPTIONS, maximum_concurrent_rpcs=streams + _UNARY_THREADS)
+    server = grpc.server(pool, interceptors=[edge], options=_OPTIONS, maximum_concurrent_rpcs=streams + _UNARY_THREADS)
     services.add_ReplicationServicer_to_server(service, server)  # type: ignore[no-untyped-call,arg-type,unused-ignore]
     try:
         server.add_secure_port(address, credentials)

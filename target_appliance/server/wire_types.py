@@ -9,12 +9,16 @@ from common.sync.events import PROTOCOL_VERSION
 from common.wire.v1 import replication_pb2 as wire
 from target_appliance.recovery.types import DiskSpec, PointRecord, SyncHeader, SyncKind
 
-_KINDS: Final = {
+_KINDS: Final[dict[int, SyncKind]] = {
     wire.SYNC_KIND_FULL: SyncKind.FULL,
     wire.SYNC_KIND_DELTA: SyncKind.DELTA,
     wire.SYNC_KIND_COMPARE: SyncKind.COMPARE,
 }
-_WIRE_KINDS: Final = {kind: number for number, kind in _KINDS.items()}
+_WIRE_KINDS: Final = {
+    SyncKind.FULL: wire.SYNC_KIND_FULL,
+    SyncKind.DELTA: wire.SYNC_KIND_DELTA,
+    SyncKind.COMPARE: wire.SYNC_KIND_COMPARE,
+}
 _CONSISTENCY: Final = ("crash", "file-system")
 _ADAPTERS: Final = ("lsilogic", "buslogic", "ide")
 _SECTOR: Final = 512
