@@ -1,0 +1,168 @@
+"""One verified TLS connection to a KMIP server: a request out, an answer in, before a deadline.
+
+A message is TTLV: three bytes tag, one byte type, four bytes length, then so many bytes.
+"""
+
+import contextlib
+import socket
+import ssl
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.address import HostPort, split
+from common.clock import Clock
+from common.errors import ConfigError
+
+_HEADER = struct.Struct(">3sBI")
+_RESPONSE_TAG = b"\x42\x00\x7b"
+_STRUCTURE = 1
+_LONGEST_ANSWER = 1 << 20
+
+
+class BrokenError(Exception):
+    """The connection is of no use any more; the text says why, for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Files that say whom we trust and who we are."""
+
+    ca_file: Path
+    certificate_file: Path
+    key_file: Path
+
+    def context(self) -> ssl.SSLContext:
+        """A context that verifies chain and name and speaks TLS 1.2 or newer; read anew, so that files may change.
+
+        Raises:
+            ConfigError: a file cannot be read or is not what it should be.
+        """
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        try:
+            context.load_verify_locations(self.ca_file)
+        except (OSError, ssl.SSLError) as error:
+            raise _unusable(self.ca_file, error) from None
+        try:
+            context.load_cert_chain(self.certificate_file, self.key_file, password=_refuse_to_prompt)
+        except (OSError, ssl.SSLError, ValueError) as error:
+            raise _unusable(self.certificate_file, error) from None
+        return context
+
+
+class Connection:
+    """A connection to ``endpoint``. Used by one thread at a time; broken after any failure."""
+
+    def __init__(self, endpoint: HostPort, secure: ssl.SSLSocket, clock: Clock) -> None:
+        self.endpoint = endpoint
+        self._secure = secure
+        self._clock = clock
+
+    @classmethod
+    def open(
+        cls, endpoint: HostPort, server_name: str | None, identity: Identity, clock: Clock, deadline: float
+    ) -> "Connection":
+        """Connect and shake hands before ``deadline`` (of the monotonic clock).
+
+        Raises:
+            BrokenError: no connection, or the server is not the one that it should be.
+            ConfigError: our files cannot be used.
+        """
+        host, port = split(endpoint)
+        context = identity.context()
+        try:
+            plain = _dial(host, port, clock, deadline)
+            try:
+                plain.settimeout(_left(clock, deadline))
+                secure = context.wrap_socket(plain, server_hostname=server_name or host)
+            except BaseException:
+                plain.close()
+                raise
+        except ssl.SSLCertVerificationError as error:
+            raise BrokenError(f"its certificate is refused: {error.verify_message}") from None
+        except (OSError, ValueError) as error:
+            raise BrokenError(_describe(error)) from None
+        return cls(endpoint, secure, clock)
+
+    def exchange(self, request: bytes, deadline: float) -> bytes:
+        """Send ``request`` and return the whole answer, header included.
+
+        Raises:
+            BrokenError: the connection was cut, or the answer is not there at ``deadline``, or it is no KMIP answer.
+        """
+        try:
+            self._secure.settimeout(_left(self._clock, deadline))
+            self._secure.sendall(request)
+            header = self._receive(_HEADER.size, deadline)
+            tag, kind, length = _HEADER.unpack(header)
+            if (tag, kind) != (_RESPONSE_TAG, _STRUCTURE) or length > _LONGEST_ANSWER:
+                raise BrokenError("its answer is not KMIP")
+            return header + self._receive(length, deadline)
+        except OSError as error:
+            raise BrokenError(_describe(error)) from None
+
+    def close(self) -> None:
+        """Close without ceremony; never raises."""
+        with contextlib.suppress(OSError):
+            self._secure.close()
+
+    def _receive(self, wanted: int, deadline: float) -> bytes:
+        received = bytearray()
+        while len(received) < wanted:
+            self._secure.settimeout(_left(self._clock, deadline))
+            piece = self._secure.recv(wanted - len(received))
+            if not piece:
+                raise BrokenError("it cut the connection" + (" in the middle of an answer" if received else ""))
+            received += piece
+        return bytes(received)
+
+
+def _dial(host: str, port: int, clock: Clock, deadline: float) -> socket.socket:
+    """The first address of ``host`` that takes a connection; IPv6 and IPv4."""
+    last: OSError | None = None
+    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        plain = socket.socket(family, kind, protocol)
+        try:
+            plain.settimeout(_left(clock, deadline))
+            plain.connect(address)
+        except OSError as error:
+            plain.close()
+            last = error
+        else:
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return plain
+    raise last or OSError(f"{host} has no address")
+
+
+def _left(clock: Clock, deadline: float) -> float:
+    left = deadline - clock.monotonic()
+    if left <= 0:
+        raise TimeoutError("timed out")
+    return left
+
+
+def _describe(error: OSError | ValueError) -> str:
+    if isinstance(error, TimeoutError):
+        return "it does not answer in time"
+    if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        return "it cut the connection"
+    if isinstance(error, ssl.SSLError):
+        reason = (error.reason or str(error)).lower().replace("_", " ")
+        hint = ", so it refuses this appliance's certificate" if "alert" in reason and "cert" in reason else ""
+        return f"TLS failed: {reason}{hint}"
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+def _refuse_to_prompt() -> str:
+    # OpenSSL would ask on the terminal otherwise, and a service has none.
+    raise ValueError("the key is protected by a passphrase")
+
+
+def _unusable(path: Path, error: Exception) -> ConfigError:
+    reason = (getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)).lower()
+    return ConfigError(
+        f"the KMIP file {path} or its key cannot be used ({reason.replace('_', ' ')})",
+        subject=f"file {path}",
+        next_step="put the PEM files there that the KMS administrator issued, the key without a passphrase",
+    )
