@@ -33,9 +33,8 @@ def test_keys_outlive_a_restart_and_change_state(tmp_path: Path):
 
 def test_a_client_of_another_authority_is_turned_away(tmp_path: Path):
     stranger = Authority("somebody else", tmp_path / "other.crt").issue_client(tmp_path / "stranger", "stranger")
-    with KmipSite(tmp_path / "kms") as site:
-        with pytest.raises((ssl.SSLError, ConnectionError)):
-            _ask(site, stranger)
+    with KmipSite(tmp_path / "kms") as site, pytest.raises((ssl.SSLError, ConnectionError)):
+        _ask(site, stranger)
 
 
 def _ask(site: KmipSite, client: Issued) -> bytes:

@@ -1,0 +1,113 @@
+"""Orders to a running lab, as words: what ``python -m tests.lab control DIR …`` and tests give alike."""
+
+import argparse
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from tests.lab.vcenter import ControlError
+
+if TYPE_CHECKING:
+    from tests.lab.kmip import KmipSite
+    from tests.lab.site import Lab
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises instead of ending the process: orders also come in over HTTP."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ControlError(f"{self.prog}: {message}")
+
+
+def parser() -> argparse.ArgumentParser:
+    """All orders."""
+    top = _Parser(prog="control", description=__doc__)
+    orders = top.add_subparsers(dest="order", required=True, parser_class=_Parser)
+
+    def order(name: str, text: str, *arguments: str) -> argparse.ArgumentParser:
+        made = orders.add_parser(name, help=text, description=text)
+        for argument in arguments:
+            made.add_argument(argument, type={"key": int, "bytes": int, "seconds": float}.get(argument))
+        return made
+
+    order("reset-cbt", "void all change ids of a VM, as a host does after a crash", "vm")
+    fault = order("fault", "make calls of a method fail", "method")
+    fault.add_argument("fault", help="a vSphere fault's type, drop, drop-after or http-NNN")
+    fault.add_argument("--call", action="store_true", help="fail the call itself where else the task would")
+    _frequency(fault)
+    _frequency(order("delay", "make calls of a method slow", "method", "seconds"), delay=False)
+    order("clear-faults", "end all faults and delays")
+    answers = order("answers", "make change queries answer badly")
+    answers.add_argument("how", choices=["well", "stuck", "elsewhere", "unsorted", "outside", "beyond"])
+    order("tracking-unit", "how finely changes are tracked; 65536 at first", "bytes")
+    order("orphans", "disks of other VMs that are attached to the agent's VM")
+    order("snapshots", "snapshots of a VM", "vm")
+    order("snapshot", "take a snapshot that is none of ours", "vm", "name")
+    order("grow", "make a disk larger", "vm", "key", "bytes")
+    needed = order("consolidation-needed", "set what vCenter says about a VM", "vm")
+    needed.add_argument("state", choices=["on", "off"])
+    order("plug-delay", "how long a guest takes to see a disk come or go", "seconds")
+    order("expire-sessions", "end all sessions of the vCenter")
+    order("calls", "how often each method was called")
+    order("vcenter", "make it go away, or come back").add_argument("action", choices=["stop", "start"])
+    order("source-site", "make vCenter and KMS of the source go away, or come back").add_argument(
+        "action", choices=["stop", "start"]
+    )
+    for name, whose in (("kms", "target"), ("source-kms", "source")):
+        kms = order(name, f"the {whose} site's key server")
+        kms.add_argument("action", choices=["stop", "start", "pause", "resume", "list", *_KEY_ACTIONS])
+        kms.add_argument("id", nargs="?", help="of the key")
+    return top
+
+
+_KEY_ACTIONS = ("state", "deactivate", "compromise", "destroy")
+
+
+def _frequency(made: argparse.ArgumentParser, *, delay: bool = True) -> None:
+    made.add_argument("--count", type=int, default=0, help="how often; for ever if left out")
+    made.add_argument("--skip", type=int, default=0, help="how many calls pass first")
+    if delay:
+        made.add_argument("--delay", type=float, default=0.0, help="seconds before it")
+
+
+def run(lab: "Lab", words: list[str]) -> Any:  # noqa: PLR0911 - one line an order
+    """Carry an order out; the result can be written as JSON.
+
+    Raises:
+        ControlError: it cannot be, the message says why.
+    """
+    o = parser().parse_args(words)
+    vcenter = lab.vcenter
+    match o.order:
+        case "fault":
+            arguments = {name: getattr(o, name) for name in ("method", "fault", "call", "count", "skip", "delay")}
+            return vcenter.order("fault", **arguments)
+        case "delay":
+            return vcenter.order("fault", method=o.method, delay=o.seconds, count=o.count, skip=o.skip)
+        case "answers":
+            return vcenter.order("answers", name="" if o.how == "well" else o.how)
+        case "consolidation-needed":
+            return vcenter.order("consolidation", vm=o.vm, on=o.state == "on")
+        case "expire-sessions":
+            return vcenter.order("expire")
+        case "vcenter":
+            return vcenter.order(o.action)
+        case "source-site":
+            vcenter.order(o.action)
+            return _kms(lab.source_kms, o.action, None)
+        case "kms":
+            return _kms(lab.kms, o.action, o.id)
+        case "source-kms":
+            return _kms(lab.source_kms, o.action, o.id)
+        case _:
+            # Left are the orders whose words are the door's own.
+            return vcenter.order(o.order, **{k: v for k, v in vars(o).items() if k != "order"})
+
+
+def _kms(site: "KmipSite", action: str, key: str | None) -> Any:
+    if action == "list":
+        return [asdict(one) for one in site.list_keys()]
+    if action in _KEY_ACTIONS:
+        if key is None:
+            raise ControlError(f"{action} needs the key's id")
+        return getattr(site, action)(key)
+    return getattr(site, action)()
