@@ -45,7 +45,7 @@ lint: setup ## every check without a test run: style, types, imports, generated 
 	scripts/lint.sh
 
 bench: setup ## our speed beside nbdcopy into LUKS, restic and the bare pipe (options: BENCH="--quick")
-	@scripts/need.sh benchmarks qemu-nbd=qemu-utils nbdcopy=libnbd-bin certtool=gnutls-bin restic=restic
+	@scripts/need.sh benchmarks qemu-nbd=qemu-utils nbdcopy=libnbd-bin restic=restic
 	$(PY) -m benchmarks $(BENCH)
 
 lab: setup ## the lab in build/lab, until you interrupt it: vCenter, guests, hot-add and two KMS

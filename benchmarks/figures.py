@@ -7,7 +7,7 @@ import os
 import platform
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from rich.console import Console
 from rich.table import Table
@@ -33,6 +33,10 @@ class Row:
     def rate(self) -> float:
         """Disk bytes per second, in MiB."""
         return self.data_bytes / MIB / self.seconds
+
+    def named(self, job: str) -> Self:
+        """The same figures for another job."""
+        return dataclasses.replace(self, job=job)
 
 
 @dataclass(frozen=True)

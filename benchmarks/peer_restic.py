@@ -16,7 +16,8 @@ class ResticFigures:
 
     full_seconds: float
     delta_seconds: float
-    peak_bytes: int
+    full_peak_bytes: int
+    delta_peak_bytes: int
     delta_stored_bytes: int
 
 
@@ -40,7 +41,8 @@ def backup_twice(disk: Path, work: Path, change: Callable[[], None]) -> ResticFi
     before = _stored(repository)
     delta = Child([*restic, "backup", str(disk)], log)
     delta.finish()
-    return ResticFigures(full.seconds, delta.seconds, delta.peak_bytes, _stored(repository) - before)
+    stored = _stored(repository) - before
+    return ResticFigures(full.seconds, delta.seconds, full.peak_bytes, delta.peak_bytes, stored)
 
 
 def _stored(folder: Path) -> int:

@@ -43,10 +43,11 @@ class Child:
         self._watch.start()
 
     def _sample(self) -> None:
-        while self.process.returncode is None and self._read_proc():
+        while self.process.returncode is None and self.read_proc():
             time.sleep(_SAMPLE_SECONDS)
 
-    def _read_proc(self) -> bool:
+    def read_proc(self) -> bool:
+        """Take the figures of this moment; False when the process is gone."""
         try:
             status = Path(f"/proc/{self.process.pid}/status").read_text()
             stat = Path(f"/proc/{self.process.pid}/stat").read_text()
@@ -82,7 +83,7 @@ class Child:
 
     def stop(self) -> None:
         """Ask it to end, and make it end."""
-        self._read_proc()
+        self.read_proc()
         if self.process.poll() is None:
             self.process.terminate()
             try:

@@ -1,0 +1,69 @@
+"""Our own side: the lab, an appliance and an agent as their users start them, one VM with the bench disk.
+
+The lab's vCenter and key servers run beside and take their share of the processors, as they would in no real site.
+"""
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.process import Child, loopback, wait_for_port
+from tests.lab.guest import GuestDisk
+
+_VM = "plain01"
+_KEY = 2000
+
+
+@dataclass(frozen=True)
+class SyncFigures:
+    """One sync: what the agent reported, and what it cost."""
+
+    report: dict[str, Any]
+    seconds: float
+    """From the start of the command to its end, interpreter and logins included."""
+    wire_bytes: int
+    agent_peak_bytes: int
+    appliance_peak_bytes: int
+
+
+class Site:
+    """A running lab with a running appliance."""
+
+    def __init__(self, work: Path, appliance: Child) -> None:
+        self._work = work
+        self._appliance = appliance
+        self._lab = work / "lab"
+        self.disk = GuestDisk(self._lab / "disks" / _VM / str(_KEY))
+
+    def sync(self, *options: str) -> SyncFigures:
+        """Run the agent once."""
+        command = [_program("source-agent"), "--config", str(self._lab / "agent.toml"), "sync", _VM, "--json", *options]
+        with loopback() as wire, Child(command, self._work / "agent.log") as agent:
+            report = json.loads(agent.finish())
+        self._appliance.read_proc()
+        return SyncFigures(report, agent.seconds, wire.sent, agent.peak_bytes, self._appliance.peak_bytes)
+
+
+@contextlib.contextmanager
+def site(work: Path, mib: int) -> Iterator[Site]:
+    """Both sites under ``work``, with an agent enrolled; everything is stopped on leaving."""
+    lab = work / "lab"
+    up = [sys.executable, "-m", "tests.lab", "up", str(lab), "--disk-mib", str(mib)]
+    appliance = [_program("target-appliance"), "--config", str(lab / "appliance.toml")]
+    with Child(up, work / "lab.log") as running:
+        if (said := running.read_line()) != "ready":
+            raise RuntimeError(f"the lab did not start: {said} {(work / 'lab.log').read_text()[-2000:]}")
+        Child([*appliance, "init"], work / "appliance.log").finish()
+        Child([*appliance, "tenants", "add", "acme", "--out", str(lab / "agent")], work / "appliance.log").finish()
+        port = json.loads((lab / "lab.json").read_text())["appliance"]["data"].rpartition(":")[2]
+        with Child([*appliance, "serve"], work / "appliance.log") as serving:
+            wait_for_port(int(port))
+            yield Site(work, serving)
+
+
+def _program(name: str) -> str:
+    return str(Path(sys.executable).with_name(name))
