@@ -51,4 +51,5 @@ def configure(*, level: str = "info", style: Literal["json", "console"] = "conso
 
 def get(name: str) -> Any:
     """A logger whose lines carry ``part=name``."""
-    return structlog.get_logger().bind(part=name)
+    # Initial values keep the logger lazy: one made at import time still follows what `configure` says later.
+    return structlog.get_logger(part=name)
