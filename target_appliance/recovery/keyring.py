@@ -32,7 +32,7 @@ class Keyring:
             KeyNotUsableError: it is in any other state.
             KmsUnavailableError: the KMS does not say.
         """
-        kek_id = self._known_kek(tenant) or self._new_kek(tenant)
+        kek_id = self.known_kek(tenant) or self._new_kek(tenant)
         state = self._kms.state(kek_id)
         if state is not KekState.ACTIVE:
             raise KeyNotUsableError(
@@ -70,16 +70,18 @@ class Keyring:
             KmsUnavailableError: the KMS does not answer.
             DamagedError: the replica's file is not what was written.
         """
-        for entry in self._entries(tenant, replica):
-            if (entry["disk"], entry["epoch"]) == (disk, epoch):
-                return self._unwrapped(tenant, replica, entry)
-        raise KeyNotUsableError(
-            f"the wrapped key of disk {disk}, epoch {epoch}, is not in the replica's key file",
-            subject=f"replica {replica}",
-            next_step="restore replica.json from another copy of the store",
-        )
+        return self._unwrapped(tenant, replica, self._entry(tenant, replica, disk, epoch))
 
-    def _known_kek(self, tenant: TenantId) -> str | None:
+    def may_unwrap(self, tenant: TenantId, replica: ReplicaId, disk: DiskKey, epoch: int) -> bool:
+        """Whether the KEK that wraps a DEK is Active: then a DEK that does not unwrap was altered."""
+        return self._kms.state(self._entry(tenant, replica, disk, epoch)["kek_id"]) is KekState.ACTIVE
+
+    def epochs(self, tenant: TenantId, replica: ReplicaId) -> tuple[tuple[DiskKey, int], ...]:
+        """Disk and epoch of each wrapped DEK. Raises DamagedError."""
+        return tuple((DiskKey(entry["disk"]), int(entry["epoch"])) for entry in self._entries(tenant, replica))
+
+    def known_kek(self, tenant: TenantId) -> str | None:
+        """The id of the tenant's KEK, None before its first use. Raises DamagedError."""
         path = f"{names.tenant_folder(tenant)}/{names.TENANT_FILE}"
         try:
             members = small_file.read(self._store, path)
@@ -91,7 +93,7 @@ class Keyring:
 
     def _new_kek(self, tenant: TenantId) -> str:
         with self._creating:
-            known = self._known_kek(tenant)
+            known = self.known_kek(tenant)
             if known is not None:
                 return known
             kek_id = self._kms.create_kek(tenant)
@@ -99,6 +101,16 @@ class Keyring:
             self._store.make_folder(folder)
             small_file.replace(self._store, folder, names.TENANT_FILE, {"tenant": tenant, "kek_id": kek_id})
             return kek_id
+
+    def _entry(self, tenant: TenantId, replica: ReplicaId, disk: DiskKey, epoch: int) -> dict[str, Any]:
+        for entry in self._entries(tenant, replica):
+            if (entry["disk"], entry["epoch"]) == (disk, epoch):
+                return entry
+        raise KeyNotUsableError(
+            f"the wrapped key of disk {disk}, epoch {epoch}, is not in the replica's key file",
+            subject=f"replica {replica}",
+            next_step="restore replica.json from another copy of the store",
+        )
 
     def _entries(self, tenant: TenantId, replica: ReplicaId) -> list[dict[str, Any]]:
         path = f"{names.replica_folder(tenant, replica)}/{names.REPLICA_FILE}"
@@ -112,7 +124,7 @@ class Keyring:
 
     def _wrapped(self, tenant: TenantId, key: DataKey) -> dict[str, Any]:
         context = wrapping_context(tenant, key.replica, key.disk, key.epoch)
-        kek_id = self._known_kek(tenant) or self._new_kek(tenant)
+        kek_id = self.known_kek(tenant) or self._new_kek(tenant)
         wrapped = self._kms.wrap(kek_id, key.value, context)
         return {
             "disk": key.disk,

@@ -6,6 +6,8 @@ TENANTS = "tenants"
 TENANT_FILE = "tenant.json"
 REPLICA_FILE = "replica.json"
 RECORD_FILE = "point.json"
+POINTS = "points"
+STAGING = "staging"
 REWRITE = "rewrite"
 """Folder in which a small file is made anew before it replaces the old one."""
 
@@ -27,7 +29,7 @@ def replica_folder(tenant: TenantId, replica: ReplicaId) -> str:
 
 def points_folder(tenant: TenantId, replica: ReplicaId) -> str:
     """A replica's points."""
-    return f"{replica_folder(tenant, replica)}/points"
+    return f"{replica_folder(tenant, replica)}/{POINTS}"
 
 
 def point_folder(tenant: TenantId, replica: ReplicaId, point: PointNumber) -> str:
@@ -42,7 +44,7 @@ def point_name(point: PointNumber) -> str:
 
 def staging_folder(tenant: TenantId, replica: ReplicaId) -> str:
     """A replica's syncs under way."""
-    return f"{replica_folder(tenant, replica)}/staging"
+    return f"{replica_folder(tenant, replica)}/{STAGING}"
 
 
 def sync_folder(tenant: TenantId, replica: ReplicaId, sync: SyncId) -> str:

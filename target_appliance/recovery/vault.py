@@ -26,9 +26,11 @@ from common.ids import (
 from target_appliance.kms.port import Kms
 from target_appliance.recovery import begin, names, points
 from target_appliance.recovery.chain import Chain, DiskView
+from target_appliance.recovery.findings import Progress, Report
 from target_appliance.recovery.keyring import Keyring
 from target_appliance.recovery.staging import StagedSync, SyncPlan
 from target_appliance.recovery.types import PointRecord, SyncHeader
+from target_appliance.recovery.verify import verify
 from target_appliance.seal.fold import HOLE, windows, within
 from target_appliance.seal.keys import DataKey
 from target_appliance.store.port import Store
@@ -38,6 +40,10 @@ Name = TypeVar("Name")
 
 def _no_failpoint(_step: str) -> None:
     """What a failpoint does outside of tests."""
+
+
+def _no_progress(_bytes: int) -> None:
+    """Nobody watches."""
 
 
 class Vault:
@@ -184,6 +190,23 @@ class Vault:
     def view(self, tenant: TenantId, replica: ReplicaId, disk: DiskKey, point: PointNumber) -> DiskView:
         """The content of a disk at a point, to read; the caller closes it. Raises what ``chain`` raises."""
         return DiskView(self.chain(tenant, replica, disk, point))
+
+    def verify(
+        self,
+        tenant: TenantId,
+        replica: ReplicaId,
+        *,
+        with_key: bool,
+        point: PointNumber | None = None,
+        progress: Progress = _no_progress,
+    ) -> Report:
+        """Look for damage in one point and all it stands on, or in every point; see ``verify.verify``.
+
+        Raises:
+            NotFoundError: there is no such replica or point.
+            KeyNotUsableError, KmsUnavailableError: ``with_key``, and the key cannot be had.
+        """
+        return verify(self._store, self._keyring, tenant, replica, with_key=with_key, point=point, progress=progress)
 
     def sweep_staging(self, tenant: TenantId, replica: ReplicaId, keep: Collection[SyncId] = ()) -> tuple[str, ...]:
         """Remove what syncs that are not in ``keep`` left in staging; returns the names of what was removed."""

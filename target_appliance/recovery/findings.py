@@ -1,0 +1,116 @@
+"""What a verify found, as frozen values: where, what kind, which points suffer."""
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from common.ids import DiskKey, PointNumber, ReplicaId
+
+Progress = Callable[[int], None]
+"""Called now and then with the number of bytes read since the last call."""
+
+
+class Kind(enum.StrEnum):
+    """What is wrong. Only the first four mean that stored bytes are not what was committed."""
+
+    CORRUPT = "corrupt"
+    """Bytes differ, are too few, or too many."""
+    MISSING = "missing"
+    """A file, a point or a wrapped key is not there."""
+    EXTRA = "extra"
+    """Something lies there that no commit wrote."""
+    FORGED = "forged"
+    """Bytes agree with each other, but not with the keys: somebody made them, or moved them from elsewhere."""
+    UNREACHABLE = "unreachable"
+    """The store failed to read; says nothing about the bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong. ``first`` and ``last`` are the first and last byte of the file that is affected."""
+
+    kind: Kind
+    replica: ReplicaId
+    file: str
+    what: str
+    point: PointNumber | None = None
+    disk: DiskKey | None = None
+    first: int | None = None
+    last: int | None = None
+    grain: int | None = None
+    affects: tuple[PointNumber, ...] = ()
+    """Points that cannot be trusted because of it."""
+
+    def __str__(self) -> str:
+        parts = [f"replica {self.replica}"]
+        parts += [] if self.point is None else [f"point {self.point}"]
+        parts += [] if self.disk is None else [f"disk {self.disk}"]
+        parts += [f"file {self.file}"]
+        parts += [] if self.first is None else [f"bytes {self.first} to {self.last}"]
+        parts += [] if self.grain is None else [f"grain {self.grain}"]
+        affected = ", ".join(map(str, self.affects))
+        suffix = f" (affects points {affected})" if affected else ""
+        return f"{', '.join(parts)}: {self.kind.value}: {self.what}{suffix}"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A verify's outcome."""
+
+    replica: ReplicaId
+    with_key: bool
+    points: tuple[PointNumber, ...]
+    """Points that were looked at."""
+    files: int
+    bytes: int
+    """Stored bytes that were read and compared."""
+    grains: int
+    """Grains that were opened and compared; 0 without the key."""
+    findings: tuple[Finding, ...]
+
+    @property
+    def damaged(self) -> bool:
+        """Whether anything is not as it was committed."""
+        return any(finding.kind is not Kind.UNREACHABLE for finding in self.findings)
+
+    @property
+    def unreachable(self) -> bool:
+        """Whether something could not be read."""
+        return any(finding.kind is Kind.UNREACHABLE for finding in self.findings)
+
+
+@dataclass
+class Collector:
+    """What a verify gathers on its way."""
+
+    replica: ReplicaId
+    progress: Progress
+    found: list[Finding] = field(default_factory=list)
+    files: int = 0
+    bytes: int = 0
+    grains: int = 0
+
+    def read(self, count: int) -> None:
+        """Count stored bytes that were compared."""
+        self.bytes += count
+        self.progress(count)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A file of a point, about which findings are made."""
+
+    collector: Collector
+    file: str
+    point: PointNumber | None = None
+    disk: DiskKey | None = None
+
+    def add(self, kind: Kind, what: str, area: tuple[int, int] | None = None, grain: int | None = None) -> None:
+        """Note a finding; ``area`` is offset and length, an empty one stands for the byte before it."""
+        first = last = None
+        if area is not None:
+            first = area[0]
+            last = max(area[0] + area[1] - 1, area[0])
+        finding = Finding(kind, self.collector.replica, self.file, what, self.point, self.disk, first, last, grain)
+        if finding not in self.collector.found:
+            self.collector.found.append(finding)

@@ -1,0 +1,158 @@
+"""Sealed content against its keys: MACs, manifests, and every grain's tag and digest, of one disk at one point."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from common.errors import DamagedError
+from common.grain import ZERO_DIGEST, digest
+from common.ids import DiskKey
+from target_appliance.recovery import names, points
+from target_appliance.recovery.chain import EXTENT_GRAINS
+from target_appliance.recovery.findings import Collector, Kind, Place
+from target_appliance.recovery.ordered import ordered_map
+from target_appliance.recovery.types import DiskRecord, PointRecord
+from target_appliance.recovery.verify_stored import store_watched
+from target_appliance.seal.grain import PAYLOAD_MOST_BYTES, GrainOpener, UnsealError
+from target_appliance.seal.keys import DataKey
+from target_appliance.seal.manifest_reader import ManifestError, ManifestReader
+from target_appliance.store.port import Store
+from target_appliance.vmdk.layout import ENTRY_ZERO, SECTOR_BYTES, extent_capacities, grain_record_bytes
+from target_appliance.vmdk.reader import ExtentReader, LayoutError
+
+_BATCH_GRAINS: Final = 64
+_NEVER: Final = 1 << 40
+"""Past every grain."""
+_NO_RECORD: Final = (_NEVER, b"")
+_NO_ENTRY: Final = (_NEVER, 0)
+
+_Wanted = tuple[int, int, bytes]
+"""Sector of the record, grain on the disk, digest."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Bad:
+    grain: int
+    what: str
+    offset: int
+    length: int
+
+
+class SealedDisk:
+    """Checks one disk of one point with its DEK. A cut or altered part ends with a finding, never with an exception."""
+
+    def __init__(self, store: Store, record: PointRecord, disk: DiskRecord, key: DataKey, collector: Collector) -> None:
+        self._store = store
+        self._record = record
+        self._disk = disk
+        self._key = key
+        self._collector = collector
+        self._opener = GrainOpener(key)
+        self._folder = names.point_folder(record.tenant, record.replica, record.number)
+
+    def check(self) -> None:
+        """Check everything."""
+        self._check_mac()
+        place = self._place(names.manifest_file(self._disk_key))
+        with store_watched(place), self._store.open(f"{self._folder}/{place.file}") as file:
+            try:
+                manifest = ManifestReader(file, self._key, self._record.number, self._record.sync)
+                self._check_manifest(manifest, place, file.size)
+                self._check_extents(manifest)
+            except ManifestError as error:
+                place.add(Kind.CORRUPT, str(error), (error.offset, error.length))
+
+    @property
+    def _disk_key(self) -> DiskKey:
+        return self._disk.spec.key
+
+    def _place(self, file: str) -> Place:
+        return Place(self._collector, file, self._record.number, self._disk_key)
+
+    def _check_mac(self) -> None:
+        place = self._place(names.RECORD_FILE)
+        with store_watched(place):
+            try:
+                _, macs = points.read_point(self._store, self._record.tenant, self._record.replica, self._record.number)
+                points.check_mac(self._record, macs, self._key)
+            except DamagedError as error:
+                place.add(Kind.FORGED, error.message)
+
+    def _check_manifest(self, manifest: ManifestReader, place: Place, size: int) -> None:
+        root = manifest.root()
+        if root != self._disk.manifest_root or manifest.records != self._disk.grains:
+            place.add(Kind.FORGED, "its root is not the one in the record", (0, size))
+
+    def _check_extents(self, manifest: ManifestReader) -> None:
+        capacities = extent_capacities(self._disk.spec.capacity_bytes)
+        for number, capacity in enumerate(capacities):
+            place = self._place(names.extent_file(self._disk_key, number + 1, len(capacities)))
+            with store_watched(place), self._store.open(f"{self._folder}/{place.file}") as file:
+                try:
+                    extent = ExtentReader(file, capacity, PAYLOAD_MOST_BYTES)
+                    self._check_grains(manifest, extent, number, place)
+                except LayoutError as error:
+                    place.add(Kind.CORRUPT, str(error), (error.offset, error.length))
+
+    def _check_grains(self, manifest: ManifestReader, extent: ExtentReader, number: int, place: Place) -> None:
+        first = number * EXTENT_GRAINS
+
+        def check(batch: Sequence[_Wanted]) -> list[_Bad]:
+            return list(self._bad(extent, batch, first))
+
+        for batch, bad in ordered_map(check, self._batches(manifest, extent, first, place)):
+            self._collector.grains += len(batch)
+            for one in bad:
+                place.add(Kind.CORRUPT, one.what, (one.offset, one.length), one.grain)
+
+    def _batches(
+        self, manifest: ManifestReader, extent: ExtentReader, first: int, place: Place
+    ) -> Iterator[list[_Wanted]]:
+        """Grains to open, some at a time; what table and manifest disagree about becomes a finding here."""
+        records, entries = _records(manifest, first), extent.entries()
+        record, entry = next(records, _NO_RECORD), next(entries, _NO_ENTRY)
+        batch: list[_Wanted] = []
+        while (grain := min(record[0], first + entry[0])) < _NEVER:
+            listed, held = record[0] == grain, first + entry[0] == grain
+            if not held:
+                place.add(Kind.CORRUPT, "a grain of the manifest is not in the file", grain=grain)
+            elif not listed:
+                place.add(Kind.CORRUPT, "a grain is in the file, not in the manifest", grain=grain)
+            elif entry[1] != ENTRY_ZERO:
+                batch.append((entry[1], grain, record[1]))
+            elif record[1] != ZERO_DIGEST:
+                place.add(Kind.CORRUPT, "a grain is zeros in the file, not in the manifest", grain=grain)
+            if listed:
+                record = next(records, _NO_RECORD)
+            if held:
+                entry = next(entries, _NO_ENTRY)
+            if len(batch) == _BATCH_GRAINS:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    def _bad(self, extent: ExtentReader, batch: Sequence[_Wanted], first: int) -> Iterator[_Bad]:
+        """What is wrong with the grains of a batch; a broken record does not hide the ones behind it."""
+        for sector, grain, expected in batch:
+            offset, length = sector * SECTOR_BYTES, SECTOR_BYTES
+            try:
+                (payload,) = extent.payloads([(grain - first, sector)])
+                length = grain_record_bytes(len(payload))
+                if digest(self._opener.unseal(payload, grain, self._record.number)) != expected:
+                    yield _Bad(grain, "it is not the grain that was committed", offset, length)
+            except UnsealError as error:
+                yield _Bad(grain, str(error), offset, length)
+            except LayoutError as error:
+                yield _Bad(grain, str(error), error.offset, error.length)
+
+
+def _records(manifest: ManifestReader, first: int) -> Iterator[tuple[int, bytes]]:
+    """Grain and digest of the manifest's records within the extent that begins at grain ``first``."""
+    stop = first + EXTENT_GRAINS
+    grain = manifest.next_grain(first)
+    while grain is not None and grain < stop:
+        found = manifest.between(grain, min(stop, grain + EXTENT_GRAINS // 64))
+        for record in found:
+            yield int(record["grain"]), record["digest"].tobytes()
+        grain = manifest.next_grain(int(found["grain"][-1]) + 1)
