@@ -17,8 +17,8 @@ NON_PERSISTENT = "independent_nonpersistent"
 
 _DEVICE = vim.vm.device
 _CONTROLLERS = 4
-_OWN_UNIT = 7
-"""SCSI unit of the controller itself."""
+_UNITS = tuple(unit for unit in range(16) if unit != 7)
+"""7 is the controller itself. ParaVirtual ones hold 64 disks from hardware version 14 on; 60 in all are enough."""
 _NEW_CONTROLLER = -101
 _NEW_DISK = -102
 """Negative keys stand for devices of the same change; vCenter gives the real ones."""
@@ -32,11 +32,6 @@ class Slot:
     unit: int
     controller_key: int | None
     """None: the controller of that bus has to be added with the disk."""
-
-
-def _units(controller: Any) -> Iterable[int]:
-    most = 64 if isinstance(controller, _DEVICE.ParaVirtualSCSIController) else 16
-    return (unit for unit in range(most) if unit != _OWN_UNIT)
 
 
 def free_slot(devices: Iterable[Any], subject: str) -> Slot:
@@ -54,7 +49,7 @@ def free_slot(devices: Iterable[Any], subject: str) -> Slot:
         if controller.sharedBus != "noSharing":
             continue  # what is attached there would be visible to other VMs
         taken = {device.unitNumber for device in known if device.controllerKey == controller.key}
-        for unit in _units(controller):
+        for unit in _UNITS:
             if unit not in taken:
                 return Slot(controller.busNumber, unit, controller.key)
     buses = {controller.busNumber for controller in controllers}

@@ -43,6 +43,18 @@ def size_of(node: Path) -> int:
         os.close(file)
 
 
+Present = frozenset[tuple[Path, int, int]]
+"""Nodes with inode number and change time: a node that went and came again is a new one."""
+
+
+def _stamped(node: Path) -> tuple[Path, int, int]:
+    try:
+        status = node.lstat()
+    except OSError:
+        return node, 0, 0
+    return node, status.st_ino, status.st_ctime_ns
+
+
 class Locator:
     """Finds nodes; safe for threads, keeps nothing."""
 
@@ -59,11 +71,11 @@ class Locator:
         self._sys_dir = sys_dir
         self._dev_dir = dev_dir
 
-    def present(self) -> frozenset[Path]:
+    def present(self) -> Present:
         """All nodes that are there now; ask before the attach."""
-        return frozenset(self._nodes())
+        return frozenset(_stamped(node) for node in self._nodes())
 
-    def find(self, disk: AttachedDisk, capacity_bytes: int, before: frozenset[Path]) -> Path:
+    def find(self, disk: AttachedDisk, capacity_bytes: int, before: Present) -> Path:
         """The node of the disk that was attached after ``before`` was asked; waits for it.
 
         Raises:
@@ -72,7 +84,7 @@ class Locator:
         deadline = self._clock.monotonic() + WAIT_SECONDS
         rescan = self._clock.monotonic()
         while True:
-            new = [node for node in self._nodes() if node not in before]
+            new = [node for node in self._nodes() if _stamped(node) not in before]
             for fitting in self._fitting(new, disk, capacity_bytes):
                 if len(fitting) > 1:
                     raise self._failed(

@@ -53,7 +53,7 @@ class HotAddReader:
         self._journal = Journal(state_dir / "hotadd")
         self._locator = locator or Locator(clock, device_dir)
         self._lock = threading.RLock()
-        """One attach at a time, so that a new device can only be the disk that was attached; guards the journal too."""
+        """One attach or detach at a time, so that a new device can only be the disk that was attached."""
         self._moref: str | None = None
 
     def open(self, snapshot: Snapshot, disk: DiskInfo) -> DeviceDisk:
@@ -122,9 +122,9 @@ class HotAddReader:
         return self._moref
 
     def _release(self, entry: Attachment, key: DiskKey, node: Path) -> None:
-        self._locator.forget(node)
-        self._vsphere.detach_disk(entry.vm, key)
         with self._lock:
+            self._locator.forget(node)
+            self._vsphere.detach_disk(entry.vm, key)
             self._journal.detached(entry)
 
     def _give_back(self, entry: Attachment, key: DiskKey | None, node: Path | None, error: BaseException) -> None:

@@ -1,0 +1,151 @@
+import dataclasses
+
+import pytest
+
+from common.ids import PointNumber
+from source_agent.plan import HeldDisk, HeldPoint, Kind, bad_host, forecast, plan, run_of
+from tests.unit.source_agent.vms import DISK, GIB, RUN, VM, disk, frozen, node, vm
+
+HELD_DISK = HeldDisk(DISK.key, DISK.uuid, DISK.capacity_bytes, DISK.backing_path, f"{RUN}/5")
+HELD = HeldPoint(PointNumber(4), VM.instance_uuid, (HELD_DISK,))
+
+
+def held_disk(**changes):
+    return dataclasses.replace(HELD, disks=(dataclasses.replace(HELD_DISK, **changes),))
+
+
+def test_a_vm_without_a_point_is_sent_in_full():
+    made = plan(VM, frozen(), None, requested_full=False)
+    assert (made.kind, made.base) == (Kind.FULL, None)
+    assert [(one.kind, one.rule, one.since) for one in made.disks] == [(Kind.FULL, "first-point", None)]
+
+
+def test_nothing_changed_is_a_delta_from_the_held_id():
+    made = plan(VM, frozen(), HELD, requested_full=False)
+    assert (made.kind, made.base) == (Kind.DELTA, 4)
+    assert [(one.kind, one.rule, one.since) for one in made.disks] == [(Kind.DELTA, "all-rules-hold", f"{RUN}/5")]
+    assert made.disks[0].capacity_bytes == GIB
+
+
+def test_a_full_that_was_asked_for_is_full():
+    made = plan(VM, frozen(), HELD, requested_full=True)
+    assert (made.kind, made.base, made.disks[0].rule) == (Kind.FULL, None, "requested")
+
+
+OTHER_RUN = "53" + RUN[2:]
+
+# Everything as in the delta above, but for one thing: (VM, snapshot, held point), the rule that must decide, and what
+# its sentence has to name.
+BROKEN_RULES = [
+    (
+        "instance-uuid",
+        VM,
+        frozen(),
+        dataclasses.replace(HELD, replica="00000000-0000-0000-0000-000000000000"),
+        "instance UUID",
+    ),
+    ("disk-uuid", VM, frozen(disk(uuid="6000c29e-ffff")), HELD, "another disk"),
+    ("capacity", VM, frozen(disk(capacity_bytes=2 * GIB)), HELD, f"from {GIB} to {2 * GIB}"),
+    ("capacity", VM, frozen(disk(capacity_bytes=GIB // 2)), HELD, f"from {GIB} to {GIB // 2}"),
+    ("backing-path", VM, frozen(disk(backing_path="[other] web01/web01.vmdk")), HELD, "[other] web01/web01.vmdk"),
+    ("foreign-snapshot", vm(snapshots=(node("before patch"),)), frozen(), HELD, "before patch"),
+    ("tracking-off", vm(tracking_enabled=False), frozen(), HELD, "off"),
+    ("held-change-id", VM, frozen(), held_disk(change_id=""), "no change id"),
+    ("held-change-id", VM, frozen(), held_disk(change_id="7"), "no change id"),
+    ("own-change-id", VM, frozen(disk(change_id=None)), HELD, "no change id"),
+    ("tracking-reset", VM, frozen(disk(change_id=f"{OTHER_RUN}/9")), HELD, "reset"),
+    ("tracking-reset", VM, frozen(), held_disk(change_id=f"{OTHER_RUN}/5"), "reset"),
+    ("known-bad-host", vm(host_version="6.0.0", host_build=2494585), frozen(), HELD, "6.0.0"),
+]
+
+
+@pytest.mark.parametrize(("rule", "machine", "snapshot", "held", "words"), BROKEN_RULES)
+def test_one_broken_rule_makes_the_disk_a_compare(rule, machine, snapshot, held, words):
+    made = plan(machine, snapshot, held, requested_full=False)
+    assert (made.kind, made.base) == (Kind.COMPARE, 4)
+    (decided,) = made.disks
+    assert (decided.kind, decided.rule, decided.since) == (Kind.COMPARE, rule, None)
+    assert words in decided.cause
+
+
+def test_every_rule_has_a_case():
+    from source_agent.plan import _RULES
+
+    assert {name for name, _ in _RULES} == {case[0] for case in BROKEN_RULES}
+
+
+def test_our_own_snapshot_is_not_foreign():
+    ours = node("keysapart-test", moref="snapshot-9")
+    assert plan(vm(snapshots=(ours,)), frozen(), HELD, requested_full=False).kind is Kind.DELTA
+
+
+def test_a_new_disk_alone_is_full_and_the_rest_stays_delta():
+    second = disk(key=2001, uuid="6000c29e-2", backing_path="[store] web01/web01_1.vmdk")
+    made = plan(VM, frozen(DISK, second), HELD, requested_full=False)
+    assert (made.kind, made.base) == (Kind.DELTA, 4)
+    assert [(one.key, one.kind, one.rule) for one in made.disks] == [
+        (2000, Kind.DELTA, "all-rules-hold"),
+        (2001, Kind.FULL, "new-disk"),
+    ]
+
+
+def test_one_compare_makes_the_sync_a_compare():
+    second = disk(key=2001, uuid="6000c29e-2", change_id=None)
+    held = dataclasses.replace(HELD, disks=(HELD_DISK, dataclasses.replace(HELD_DISK, key=2001, uuid="6000c29e-2")))
+    made = plan(VM, frozen(DISK, second), held, requested_full=False)
+    assert made.kind is Kind.COMPARE
+    assert [one.kind for one in made.disks] == [Kind.DELTA, Kind.COMPARE]
+
+
+def test_all_disks_replaced_builds_on_nothing():
+    made = plan(VM, frozen(disk(key=2005)), HELD, requested_full=False)
+    assert (made.kind, made.base) == (Kind.FULL, None)
+
+
+def test_a_disk_that_is_gone_is_not_planned():
+    held = dataclasses.replace(HELD, disks=(HELD_DISK, dataclasses.replace(HELD_DISK, key=2001)))
+    made = plan(VM, frozen(), held, requested_full=False)
+    assert [one.key for one in made.disks] == [2000]
+
+
+def test_a_forecast_needs_no_change_id_of_the_live_vm():
+    live = vm(disks=(disk(change_id=None),))
+    assert forecast(live, HELD, requested_full=False).kind is Kind.DELTA
+    assert forecast(live, None, requested_full=False).kind is Kind.FULL
+    assert forecast(live, HELD, requested_full=True).kind is Kind.FULL
+
+
+def test_a_forecast_counts_every_snapshot_as_foreign():
+    made = forecast(vm(snapshots=(node("mine"),)), HELD, requested_full=False)
+    assert made.disks[0].rule == "foreign-snapshot"
+
+
+def test_a_forecast_sees_a_reset_where_the_live_vm_shows_it():
+    made = forecast(vm(disks=(disk(change_id=f"{OTHER_RUN}/1"),)), HELD, requested_full=False)
+    assert made.disks[0].rule == "tracking-reset"
+
+
+@pytest.mark.parametrize(
+    ("version", "build", "bad"),
+    [
+        ("4.1.0", 1, True),
+        ("3.5.0", 1, True),
+        ("5.0.0", 1, True),
+        ("5.1.0", 1, True),
+        ("5.5.0", 1, False),
+        ("6.0.0", 3247719, True),
+        ("6.0.0", 3247720, False),
+        ("6.0.0", 0, False),
+        ("6.5.0", 1, False),
+        ("8.0.3", 24022510, False),
+        ("", 0, False),
+    ],
+)
+def test_hosts_known_to_leave_changes_out(version, build, bad):
+    assert bad_host(version, build) is bad
+
+
+def test_the_run_is_what_stands_before_the_last_slash():
+    assert run_of(f"{RUN}/12") == RUN
+    assert run_of("a/b/3") == "a/b"
+    assert run_of("nonsense") == ""

@@ -1,0 +1,90 @@
+import pytest
+
+from common.errors import PreconditionError
+from source_agent.preflight import Setting, Severity, check, require
+from source_agent.vsphere.port import Backing
+from tests.unit.source_agent.vms import VM, disk, node, vm
+
+AGENT_VM = vm(moref="vm-1", name="agent-vm")
+CLEAR_AGENT = vm(moref="vm-1", name="agent-vm", encrypted=False)
+CLEAR_DISK = disk(encrypted=False)
+PLAIN = vm(encrypted=False, disks=(CLEAR_DISK,))
+
+REFUSED = [
+    ("template", vm(template=True), Setting()),
+    ("hardware-version", vm(hardware_version=6), Setting()),
+    ("tracking-unsupported", vm(tracking_supported=False), Setting()),
+    ("no-disks", vm(disks=()), Setting()),
+    ("independent-disk", vm(disks=(disk(independent=True),)), Setting()),
+    ("physical-rdm", vm(disks=(disk(backing=Backing.PHYSICAL_RDM),)), Setting()),
+    ("unknown-backing", vm(disks=(disk(backing=Backing.OTHER),)), Setting()),
+    ("virtual-rdm", vm(disks=(disk(backing=Backing.VIRTUAL_RDM),)), Setting()),
+    ("shared-bus", vm(disks=(disk(shared_bus=True),)), Setting()),
+    ("ide-disk", vm(disks=(disk(adapter="ide"),)), Setting()),
+    ("capacity-sectors", vm(disks=(disk(capacity_bytes=1000),)), Setting()),
+    ("capacity-sectors", vm(disks=(disk(capacity_bytes=0),)), Setting()),
+    ("capacity-limit", vm(disks=(disk(capacity_bytes=(62 << 40) + 512),)), Setting()),
+    ("snapshots-before-tracking", vm(tracking_enabled=False, snapshots=(node("old"),)), Setting()),
+    ("agent-not-encrypted", VM, Setting(agent_vm=CLEAR_AGENT)),
+    ("agent-not-encrypted", vm(encrypted=False), Setting(agent_vm=CLEAR_AGENT)),
+    ("agent-itself", VM, Setting(agent_vm=VM)),
+]
+WARNED = [
+    ("foreign-snapshots", vm(snapshots=(node("old"),)), Setting()),
+    ("consolidation-needed", vm(consolidation_needed=True), Setting()),
+    ("vtpm", vm(has_vtpm=True), Setting()),
+    ("quiesce-encrypted", VM, Setting(quiesce=True)),
+]
+
+
+@pytest.mark.parametrize(("rule", "machine", "setting"), REFUSED)
+def test_refusals(rule, machine, setting):
+    (finding,) = check(machine, setting)
+    assert (finding.severity, finding.rule) == (Severity.REFUSE, rule)
+    assert machine.name in finding.sentence
+    assert finding.remedy[0].islower()
+    assert not finding.remedy.endswith(".")
+    with pytest.raises(PreconditionError) as refused:
+        require(machine, (finding,))
+    assert finding.sentence in str(refused.value)
+    assert finding.remedy in str(refused.value)
+
+
+@pytest.mark.parametrize(("rule", "machine", "setting"), WARNED)
+def test_warnings_let_the_sync_pass(rule, machine, setting):
+    (finding,) = check(machine, setting)
+    assert (finding.severity, finding.rule) == (Severity.WARN, rule)
+    require(machine, (finding,))
+
+
+@pytest.mark.parametrize(
+    ("machine", "setting"),
+    [
+        (VM, Setting()),
+        (VM, Setting(agent_vm=AGENT_VM)),
+        (PLAIN, Setting(agent_vm=CLEAR_AGENT, quiesce=True)),
+        (vm(tracking_enabled=False), Setting()),
+        (vm(disks=(disk(capacity_bytes=62 << 40),)), Setting()),
+        (
+            vm(tracking_enabled=False, snapshots=(node("ours", moref="snapshot-3"),)),
+            Setting(own_snapshots=frozenset({"snapshot-3"})),
+        ),
+        (vm(disks=(disk(adapter="ide"),)), Setting(transport="nbdssl", agent_vm=CLEAR_AGENT)),
+        (vm(disks=(disk(backing=Backing.VIRTUAL_RDM),)), Setting(transport="nbdssl")),
+    ],
+)
+def test_no_finding(machine, setting):
+    assert check(machine, setting) == ()
+
+
+def test_every_finding_is_told_at_once_and_refusals_come_first():
+    machine = vm(has_vtpm=True, template=True, disks=(disk(independent=True), disk(key=2001, independent=True)))
+    found = check(machine, Setting())
+    assert [one.rule for one in found] == ["template", "independent-disk", "independent-disk", "vtpm"]
+    with pytest.raises(PreconditionError) as refused:
+        require(machine, found)
+    message = str(refused.value)
+    assert "key 2000" in message
+    assert "key 2001" in message
+    assert message.count("set the disk's mode to dependent") == 1
+    assert "TPM" not in message
