@@ -1,4 +1,4 @@
-"""Labs and pairs for end-to-end tests. A pair is made anew for each test, so that none starts from what another left."""
+"""Labs and pairs for end-to-end tests; a pair is made anew for each test, so that none starts from another's remains."""
 
 from collections.abc import Iterator
 from pathlib import Path
