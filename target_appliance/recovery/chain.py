@@ -180,6 +180,7 @@ class DiskView:
         self._folding = threading.Lock()
         self.capacity_bytes = chain.capacity_bytes
         self.grains = grain_count(chain.capacity_bytes)
+        self.adapter = chain.layers[0].disk.spec.adapter
 
     def windows(self, most: int, first: int = 0, stop: int | None = None) -> Iterator[Window]:
         """Windows of at most ``most`` grains over all that is held, in order, for ``load``; one thread at a time."""

@@ -5,6 +5,7 @@ may write a replica is decided elsewhere (the lease).
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -26,6 +27,7 @@ from common.ids import (
 from target_appliance.kms.port import Kms
 from target_appliance.recovery import begin, names, points
 from target_appliance.recovery.chain import Chain, DiskView
+from target_appliance.recovery.export.forms import Form, export
 from target_appliance.recovery.findings import Progress, Report
 from target_appliance.recovery.keyring import Keyring
 from target_appliance.recovery.staging import StagedSync, SyncPlan
@@ -207,6 +209,28 @@ class Vault:
             KeyNotUsableError, KmsUnavailableError: ``with_key``, and the key cannot be had.
         """
         return verify(self._store, self._keyring, tenant, replica, with_key=with_key, point=point, progress=progress)
+
+    def export(
+        self,
+        tenant: TenantId,
+        replica: ReplicaId,
+        disk: DiskKey,
+        point: PointNumber,
+        *,
+        form: Form,
+        path: Path,
+        progress: Progress = _no_progress,
+    ) -> tuple[Path, ...]:
+        """Write a disk at a point to a new file in the clear; returns the files made. See ``export.forms.export``.
+
+        Raises:
+            NotFoundError: no such point or disk, or the folder of ``path`` does not exist.
+            AlreadyExistsError: ``path`` is there.
+            DamagedError, KeyNotUsableError, KmsUnavailableError: it cannot be read.
+            InvalidInputError, StoreError, StoreFullError: it cannot be written so.
+        """
+        with self.view(tenant, replica, disk, point) as view:
+            return export(view, view.adapter, form, path, progress)
 
     def sweep_staging(self, tenant: TenantId, replica: ReplicaId, keep: Collection[SyncId] = ()) -> tuple[str, ...]:
         """Remove what syncs that are not in ``keep`` left in staging; returns the names of what was removed."""

@@ -1,5 +1,6 @@
 """Writes one stream-optimised extent front to back: grains in rising order, one grain table in memory at a time."""
 
+import struct
 from array import array
 from typing import Final
 
@@ -22,11 +23,25 @@ from target_appliance.vmdk.layout import (
 )
 
 Buffer = bytes | bytearray | memoryview
+_ENTRY_MOST: Final = (1 << 32) - 1
 _EMPTY_TABLE: Final = bytes(TABLE_BYTES)
 
 
-def _little_endian(entries: "array[int]") -> bytes:
-    return b"".join(entry.to_bytes(4, "little") for entry in entries)
+def little_endian(entries: "array[int]") -> bytes:
+    """Table entries as they stand in a file."""
+    return struct.pack(f"<{len(entries)}I", *entries)
+
+
+def entry_of(position: int) -> int:
+    """The table entry for a record at byte ``position``.
+
+    Raises:
+        OverflowError: the file has outgrown the format, whose entries are 32-bit sector numbers.
+    """
+    sector = position // SECTOR_BYTES
+    if sector > _ENTRY_MOST:
+        raise OverflowError("the file is larger than 2 TiB")
+    return sector
 
 
 class ExtentWriter:
@@ -62,7 +77,7 @@ class ExtentWriter:
             record: must stay unchanged until ``flush``.
         """
         self._enter(grain)
-        self._table[grain % TABLE_ENTRIES] = self._position // SECTOR_BYTES
+        self._table[grain % TABLE_ENTRIES] = entry_of(self._position)
         self._put(record)
 
     def add_zero(self, grain: int) -> None:
@@ -79,7 +94,7 @@ class ExtentWriter:
     def finish(self) -> None:
         """Write directory, footer and the real header; nothing may be added afterwards."""
         self._end_table()
-        directory = _little_endian(self._directory)
+        directory = little_endian(self._directory)
         room = padded(len(directory))
         self._put(marker(MARKER_DIRECTORY, room // SECTOR_BYTES))
         header = self._header(self._position // SECTOR_BYTES).pack()
@@ -103,8 +118,8 @@ class ExtentWriter:
         if self._table_number < 0:
             return
         self._put(marker(MARKER_TABLE, TABLE_BYTES // SECTOR_BYTES))
-        self._directory[self._table_number] = self._position // SECTOR_BYTES
-        self._put(_little_endian(self._table))
+        self._directory[self._table_number] = entry_of(self._position)
+        self._put(little_endian(self._table))
         self._table = array("I", _EMPTY_TABLE)
         self._table_number = -1
 
