@@ -1,4 +1,4 @@
-"""Labs and pairs for end-to-end tests; a pair is made anew for each test, so that none starts from another's remains."""
+"""Labs and pairs for end-to-end tests; made anew for each test, so that none starts from what another left."""
 
 from collections.abc import Iterator
 from pathlib import Path
