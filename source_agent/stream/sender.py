@@ -104,6 +104,8 @@ class DiskSender:
             with self._changed:
                 done = self._machine.done()
             yield self._counted(codec.encode(done))
+        except GeneratorExit:  # whoever pulled has enough: no failure
+            raise
         except BaseException as error:  # noqa: BLE001 - gRPC would swallow it on its thread; ``send`` raises it
             self._failure = self._failure or error
             self.cancel()
