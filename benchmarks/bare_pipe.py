@@ -34,6 +34,7 @@ class PipeFigures:
     wire_bytes: int
     client_peak_bytes: int
     server_peak_bytes: int
+    processor_seconds: float
 
 
 def send_all(disk: Path, work: Path) -> PipeFigures:
@@ -45,7 +46,14 @@ def send_all(disk: Path, work: Path) -> PipeFigures:
         with loopback() as count, Child([*me, "send", str(work), port, str(disk)], work / "log") as client:
             seconds, data_bytes = client.finish().split()
         server.stop()
-        return PipeFigures(float(seconds), int(data_bytes), count.sent, client.peak_bytes, server.peak_bytes)
+        return PipeFigures(
+            seconds=float(seconds),
+            data_bytes=int(data_bytes),
+            wire_bytes=count.sent,
+            client_peak_bytes=client.peak_bytes,
+            server_peak_bytes=server.peak_bytes,
+            processor_seconds=client.processor_seconds + server.processor_seconds,
+        )
 
 
 def _count(frames: Iterator[wire.WriteFrame], _: grpc.ServicerContext) -> Iterator[wire.WriteAck]:

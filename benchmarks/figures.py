@@ -28,6 +28,8 @@ class Row:
     sender_peak_bytes: int | None = None
     receiver_peak_bytes: int | None = None
     stored_bytes: int | None = None
+    processor_seconds: float | None = None
+    """Of both ends together: what a busy machine does not distort."""
 
     @property
     def rate(self) -> float:
@@ -85,12 +87,21 @@ class Result:
         table = Table(title=f"{self.disk_mib} MiB disk, {os.cpu_count()} cores, {_processor()}")
         for heading in ("job", "who"):
             table.add_column(heading)
-        for heading in ("seconds", "MiB/s of data", "MiB on loopback", "sender RSS", "receiver RSS", "MiB stored"):
+        for heading in (
+            "seconds",
+            "cpu seconds",
+            "MiB/s of data",
+            "MiB on loopback",
+            "sender RSS",
+            "receiver RSS",
+            "MiB stored",
+        ):
             table.add_column(heading, justify="right")
         for row in self.rows:
             sizes = (row.wire_bytes, row.sender_peak_bytes, row.receiver_peak_bytes, row.stored_bytes)
             shown = ("-" if size is None else f"{size / MIB:,.0f}" for size in sizes)
-            table.add_row(row.job, row.contestant, f"{row.seconds:.2f}", f"{row.rate:,.0f}", *shown)
+            cpu = "-" if row.processor_seconds is None else f"{row.processor_seconds:.2f}"
+            table.add_row(row.job, row.contestant, f"{row.seconds:.2f}", cpu, f"{row.rate:,.0f}", *shown)
         console.print(table)
         if self.bars:
             bars = Table("promise", "measured", "kept", title="Promises")

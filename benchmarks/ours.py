@@ -28,6 +28,7 @@ class SyncFigures:
     wire_bytes: int
     agent_peak_bytes: int
     appliance_peak_bytes: int
+    processor_seconds: float
 
 
 class Site:
@@ -42,10 +43,13 @@ class Site:
     def sync(self, *options: str) -> SyncFigures:
         """Run the agent once."""
         command = [_program("source-agent"), "--config", str(self._lab / "agent.toml"), "sync", _VM, "--json", *options]
+        self._appliance.read_proc()
+        before = self._appliance.processor_seconds
         with loopback() as wire, Child(command, self._work / "agent.log") as agent:
             report = json.loads(agent.finish())
         self._appliance.read_proc()
-        return SyncFigures(report, agent.seconds, wire.sent, agent.peak_bytes, self._appliance.peak_bytes)
+        spent = agent.processor_seconds + self._appliance.processor_seconds - before
+        return SyncFigures(report, agent.seconds, wire.sent, agent.peak_bytes, self._appliance.peak_bytes, spent)
 
 
 @contextlib.contextmanager

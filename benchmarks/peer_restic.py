@@ -3,7 +3,6 @@
 The repository is a folder on the same medium, so restic pays for no network at all.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,39 +10,33 @@ from benchmarks.process import Child
 
 
 @dataclass(frozen=True)
-class ResticFigures:
-    """The first backup and the one after the delta."""
+class BackupFigures:
+    """One backup."""
 
-    full_seconds: float
-    delta_seconds: float
-    full_peak_bytes: int
-    delta_peak_bytes: int
-    delta_stored_bytes: int
-
-
-def backup_twice(disk: Path, work: Path, change: Callable[[], None]) -> ResticFigures:
-    """Back up, ``change`` the disk, back up again; with restic's own cache warm, as its user has it."""
-    password = work / "password"
-    password.write_text("bench")
-    repository = work / "repository"
-    restic = [
-        "restic",
-        "--quiet",
-        f"--repo={repository}",
-        f"--password-file={password}",
-        f"--cache-dir={work / 'cache'}",
-    ]
-    log = work / "log"
-    Child([*restic, "init"], log).finish()
-    full = Child([*restic, "backup", str(disk)], log)
-    full.finish()
-    change()
-    before = _stored(repository)
-    delta = Child([*restic, "backup", str(disk)], log)
-    delta.finish()
-    stored = _stored(repository) - before
-    return ResticFigures(full.seconds, delta.seconds, full.peak_bytes, delta.peak_bytes, stored)
+    seconds: float
+    processor_seconds: float
+    peak_bytes: int
+    stored_bytes: int
 
 
-def _stored(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+class Restic:
+    """A repository in ``work``, which must be empty; its cache is kept warm, as its user has it."""
+
+    def __init__(self, work: Path) -> None:
+        self._log = work / "log"
+        self._repository = work / "repository"
+        password = work / "password"
+        password.write_text("bench")
+        self._command = ["restic", "--quiet", f"--repo={self._repository}", f"--password-file={password}"]
+        self._command.append(f"--cache-dir={work / 'cache'}")
+        Child([*self._command, "init"], self._log).finish()
+
+    def backup(self, disk: Path) -> BackupFigures:
+        """Back the image up on top of what is there."""
+        before = self._stored()
+        run = Child([*self._command, "backup", str(disk)], self._log)
+        run.finish()
+        return BackupFigures(run.seconds, run.processor_seconds, run.peak_bytes, self._stored() - before)
+
+    def _stored(self) -> int:
+        return sum(path.stat().st_size for path in self._repository.rglob("*") if path.is_file())
