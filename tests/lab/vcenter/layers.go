@@ -47,9 +47,12 @@ func union(extents []extent) []extent {
 	return joined
 }
 
-// readExtents returns records [first, last) of a map or change log.
+// readExtents returns records [first, last) of a map or change log; none of one that nobody wrote to yet.
 func readExtents(path string, first, last int64) ([]extent, error) {
 	file, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}

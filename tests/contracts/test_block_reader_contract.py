@@ -1,0 +1,142 @@
+"""What every block reader does: the memory one, and hot-add over memory's vCenter and over the lab's."""
+
+from itertools import pairwise
+
+import pytest
+
+from common.clock import SystemClock
+from common.errors import KeysapartError
+from common.extent import Extent, normalise
+from source_agent.disk_read.hotadd.reader import HotAddReader
+from source_agent.disk_read.memory import MemoryReader
+from tests.contracts.vsphere_worlds import AGENT_VM, WEB, MemoryWorld, in_lab
+
+MIB = 1 << 20
+
+
+@pytest.fixture(params=["memory", "hotadd on memory", pytest.param("hotadd on the lab", marks=pytest.mark.lab)])
+def stage(request, tmp_path):
+    """A world with a reader for it."""
+    if request.param == "hotadd on the lab":
+        with in_lab(request.getfixturevalue("lab")) as world:
+            reader = hot_add(world, tmp_path)
+            yield world, reader
+            reader.close()
+        return
+    world = MemoryWorld(tmp_path / "site")
+    for start in (0, 3 * MIB, 8 * MIB - 512):
+        world.write(WEB, 2000, start, b"data" * 128)
+    reader = MemoryReader(world.site) if request.param == "memory" else hot_add(world, tmp_path)
+    yield world, reader
+    reader.close()
+
+
+def hot_add(world, tmp_path):
+    return HotAddReader(world.vsphere, AGENT_VM, tmp_path / "state", SystemClock(), device_dir=world.devices)
+
+
+@pytest.fixture
+def world(stage):
+    return stage[0]
+
+
+@pytest.fixture
+def reader(stage):
+    return stage[1]
+
+
+@pytest.fixture
+def taken(world):
+    """A snapshot, after which the guest goes on writing; with the images it froze."""
+    images = {key: world.image(WEB, key) for key in (2000, 2001)}
+    moref = world.vsphere.vm(WEB).moref
+    made = world.vsphere.create_snapshot(moref, "frozen", "", quiesce=False)
+    world.write(WEB, 2000, 0, b"later" * 1000)
+    world.write(WEB, 2001, 65530, b"later" * 1000)
+    return made, images
+
+
+def whole(opened, capacity, step=MIB):
+    found = bytearray(capacity)
+    view = memoryview(found)
+    for offset in range(0, capacity, step):
+        opened.read_into(offset, view[offset : offset + step])
+    return found
+
+
+def test_every_byte_is_what_was_frozen(reader, taken):
+    made, images = taken
+    for disk in made.disks:
+        with reader.open(made, disk) as opened:
+            assert whole(opened, disk.capacity_bytes) == images[disk.key]
+
+
+def test_any_sector_can_be_read_alone(reader, taken):
+    made, images = taken
+    disk = made.disks[1]
+    with reader.open(made, disk) as opened:
+        for offset in (disk.capacity_bytes - 512, 512, 0):
+            sector = bytearray(512)
+            opened.read_into(offset, memoryview(sector))
+            assert sector == images[disk.key][offset : offset + 512]
+
+
+def test_only_the_given_buffer_is_written(reader, taken):
+    made, images = taken
+    with reader.open(made, made.disks[0]) as opened:
+        around = bytearray(b"\xee" * 2048)
+        opened.read_into(3 * MIB, memoryview(around)[512:1536])
+    assert around[:512] == around[1536:] == b"\xee" * 512
+    assert around[512:1536] == images[2000][3 * MIB : 3 * MIB + 1024]
+
+
+@pytest.mark.parametrize(("offset", "length"), [(8 * MIB, 512), (8 * MIB - 512, 1024), (100, 512)])
+def test_a_read_that_does_not_fit_fails(reader, taken, offset, length):
+    made, _ = taken
+    with reader.open(made, made.disks[0]) as opened, pytest.raises(KeysapartError):
+        opened.read_into(offset, memoryview(bytearray(length)))
+
+
+def test_allocated_parts_are_in_order_and_leave_out_zeros_only(reader, taken):
+    made, images = taken
+    disk = made.disks[0]
+    with reader.open(made, disk) as opened:
+        for wanted in (Extent(0, disk.capacity_bytes), Extent(MIB, 3 * MIB), Extent(8 * MIB - 65536, 65536)):
+            found = list(opened.allocated(wanted))
+            assert all(wanted.offset <= one.offset < one.end <= wanted.end for one in found)
+            assert all(one.end <= other.offset for one, other in pairwise(found))
+            kept = bytearray(disk.capacity_bytes)
+            for one in normalise(found):
+                kept[one.offset : one.end] = images[2000][one.offset : one.end]
+            assert kept[wanted.offset : wanted.end] == images[2000][wanted.offset : wanted.end]
+        assert list(opened.allocated(Extent(512, 0))) == []
+
+
+def test_disks_are_open_side_by_side(reader, taken):
+    made, images = taken
+    with reader.open(made, made.disks[0]) as first, reader.open(made, made.disks[1]) as second:
+        for opened, disk in ((second, made.disks[1]), (first, made.disks[0])):
+            assert whole(opened, disk.capacity_bytes) == images[disk.key]
+
+
+def test_nothing_stays_attached(world, reader, taken):
+    made, _ = taken
+    before = world.vsphere.vm(AGENT_VM).disks
+    with pytest.raises(ValueError, match="mine"), reader.open(made, made.disks[0]):
+        raise ValueError("mine")
+    assert world.vsphere.vm(AGENT_VM).disks == before
+    world.vsphere.remove_snapshot(world.vsphere.vm(WEB).moref, made.moref)
+    assert not world.vsphere.vm(WEB).consolidation_needed
+
+
+def test_without_leftovers_there_is_nothing_to_release(reader):
+    assert reader.release_leftovers() == 0
+
+
+def test_a_snapshot_that_is_gone_cannot_be_opened(world, reader, taken):
+    made, _ = taken
+    world.vsphere.remove_snapshot(world.vsphere.vm(WEB).moref, made.moref)
+    before = world.vsphere.vm(AGENT_VM).disks
+    with pytest.raises(KeysapartError):
+        reader.open(made, made.disks[0])
+    assert world.vsphere.vm(AGENT_VM).disks == before

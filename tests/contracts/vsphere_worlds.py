@@ -1,0 +1,136 @@
+"""Protected sites on which the vSphere and block reader contracts are tried: one in memory, and the lab's."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from source_agent.vsphere.connection import VCenterSettings, connect
+from source_agent.vsphere.memory import MemorySite, MemoryVSphere
+from source_agent.vsphere.port import VSphere
+from tests.fakes.clock import ManualClock
+from tests.lab.site import Lab
+
+WEB, PLAIN, AGENT_VM = "web01", "plain01", "agent-vm"
+"""Encrypted with two disks, the second ending inside a grain; not encrypted; encrypted, and the agent's own."""
+
+
+class World(Protocol):
+    """A login to a site, and the hands of everybody else on it."""
+
+    vsphere: VSphere
+    devices: Path
+
+    def write(self, vm: str, key: int, offset: int, data: bytes) -> None:
+        """A guest writes."""
+
+    def image(self, vm: str, key: int) -> bytes:
+        """What a guest sees."""
+
+    def reset_tracking(self, vm: str) -> None:
+        """As after a crash of the host."""
+
+    def foreign_snapshot(self, vm: str, name: str) -> None:
+        """Somebody else takes one."""
+
+    def tracking_unit(self, count: int) -> None:
+        """How finely changes are tracked from now on, in bytes."""
+
+
+class MemoryWorld:
+    def __init__(self, folder: Path) -> None:
+        self.site = MemorySite(folder)
+        self.site.add_vm(WEB, [8 << 20, (24 << 20) + 5 * 512], encrypted=True)
+        self.site.add_vm(PLAIN, [8 << 20])
+        self.site.add_vm(AGENT_VM, [1 << 20], encrypted=True)
+        self.vsphere = MemoryVSphere(self.site)
+        self.devices = self.site.device_dir
+
+    def _moref(self, vm: str) -> str:
+        return self.vsphere.vm(vm).moref
+
+    def write(self, vm, key, offset, data):
+        self.site.write(self._moref(vm), key, offset, data)
+
+    def image(self, vm, key):
+        return self.site.image(self._moref(vm), key)
+
+    def reset_tracking(self, vm):
+        self.site.reset_tracking(self._moref(vm))
+
+    def foreign_snapshot(self, vm, name):
+        self.site.add_foreign_snapshot(self._moref(vm), name)
+
+    def tracking_unit(self, count):
+        for machine in self.site.machines.values():
+            for disk in machine.disks.values():
+                disk.tracked_bytes = count
+
+
+class LabWorld:
+    def __init__(self, lab: Lab, vsphere: VSphere) -> None:
+        self.lab, self.vsphere = lab, vsphere
+        self.devices = lab.folder / "devices"
+
+    def write(self, vm, key, offset, data):
+        self.lab.guest(vm, key).write(offset, data)
+
+    def image(self, vm, key):
+        guest = self.lab.guest(vm, key)
+        return guest.read(0, guest.size)
+
+    def reset_tracking(self, vm):
+        self.lab.control("reset-cbt", vm)
+
+    def foreign_snapshot(self, vm, name):
+        self.lab.control("snapshot", vm, name)
+
+    def tracking_unit(self, count):
+        self.lab.control("tracking-unit", count)
+
+
+def settings(lab: Lab, **changes: object) -> VCenterSettings:
+    """How the lab's vCenter is reached."""
+    values: dict[str, object] = {
+        "host": lab.vcenter.host,
+        "port": lab.vcenter.port,
+        "user": lab.vcenter.user,
+        "password_file": lab.vcenter.password_file,
+        "ca_file": lab.vcenter.ca_file,
+        "timeout_seconds": 20.0,
+        **changes,
+    }
+    return VCenterSettings(**values)  # type: ignore[arg-type]
+
+
+@contextmanager
+def in_lab(lab: Lab) -> Iterator[LabWorld]:
+    """The lab as a world; afterwards it is as it was, but for what guests wrote and tracking that is on.
+
+    The clock does not wait: what is asked for again and again is asked at once.
+    """
+    vsphere = connect(settings(lab), ManualClock())
+    try:
+        yield LabWorld(lab, vsphere)
+    finally:
+        vsphere.close()
+        lab.control("clear-faults")
+        lab.control("answers", "well")
+        lab.control("tracking-unit", 65536)
+        lab.control("plug-delay", 0)
+        clean(lab)
+
+
+def clean(lab: Lab) -> None:
+    """Detach and remove everything, over a login of its own."""
+    vsphere = connect(settings(lab), ManualClock())
+    try:
+        agent = vsphere.vm(AGENT_VM).moref
+        for orphan in lab.control("orphans"):
+            vsphere.detach_disk(agent, orphan["key"])
+        for name in (WEB, PLAIN):
+            vm = vsphere.vm(name)
+            for snapshot in reversed(vm.snapshots):
+                vsphere.remove_snapshot(vm.moref, snapshot.moref)
+    finally:
+        vsphere.close()
