@@ -31,7 +31,7 @@ _PIECES_MOST: Final = 512
 """Buffers in one writev; Linux takes 1024."""
 
 
-def _translate(error: OSError, path: str, doing: str) -> KeysapartError:
+def translate(error: OSError, path: str, doing: str) -> KeysapartError:
     """The tree's error for what the medium said."""
     subject = f"store file {path}"
     said = f"{doing} {path} failed: {error.strerror or error}"
@@ -53,7 +53,7 @@ def _translated(path: str, doing: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise _translate(error, path, doing) from error
+        raise translate(error, path, doing) from error
 
 
 class PosixWriteFile:
@@ -128,7 +128,7 @@ class PosixWriteFile:
             yield
         except OSError as error:
             self._failed = True
-            raise _translate(error, self._path, doing) from error
+            raise translate(error, self._path, doing) from error
 
 
 class PosixReadFile:

@@ -1,0 +1,1 @@
+"""Faults as components: wrappers with the same port as what they wrap."""

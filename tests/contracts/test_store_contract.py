@@ -1,0 +1,231 @@
+"""What every store driver must do, the fault wrapper included."""
+
+import threading
+
+import pytest
+
+from common.errors import AlreadyExistsError, InternalError, NotFoundError, StoreError
+from target_appliance.store.memory import MemoryStore
+from target_appliance.store.posix import PosixStore
+from tests.faults.store import FaultStore
+
+
+@pytest.fixture(params=["posix", "memory", "faults"])
+def store(request, tmp_path):
+    match request.param:
+        case "posix":
+            store = PosixStore(tmp_path)
+            yield store
+            store.close()
+        case "memory":
+            yield MemoryStore()
+        case _:
+            yield FaultStore(MemoryStore())
+
+
+def put(store, path, content):
+    with store.create(path) as file:
+        file.append([content])
+        file.sync()
+
+
+def content(store, path):
+    with store.open(path) as file:
+        return file.read_at(0, file.size)
+
+
+def test_appended_pieces_follow_one_another(store):
+    with store.create("a") as file:
+        file.append([b"12", bytearray(b"345"), memoryview(b"67"), b""])
+        file.append([])
+        assert file.position == 7
+        file.append([b"8"] * 2000)
+        file.sync()
+
+    assert content(store, "a") == b"1234567" + b"8" * 2000
+
+
+def test_buffers_stay_the_callers(store):
+    buffer = bytearray(b"before")
+    with store.create("a") as file:
+        file.append([buffer])
+        buffer[:] = b"after!"
+
+    assert content(store, "a") == b"before"
+
+
+def test_overwrite_replaces_what_was_written(store):
+    with store.create("a") as file:
+        file.append([b"0123456789"])
+        file.overwrite(2, b"xyz")
+        assert file.position == 10
+        file.append([b"."])
+        with pytest.raises(ValueError):
+            file.overwrite(9, b"too far")
+
+    assert content(store, "a") == b"01xyz56789."
+
+
+def test_a_file_is_created_once(store):
+    put(store, "a", b"first")
+
+    with pytest.raises(AlreadyExistsError):
+        store.create("a")
+    assert content(store, "a") == b"first"
+
+
+def test_a_file_needs_its_folder(store):
+    with pytest.raises(NotFoundError):
+        store.create("no/such")
+    with pytest.raises(NotFoundError):
+        store.open("no/such")
+    with pytest.raises(NotFoundError):
+        store.open("absent")
+
+
+def test_a_folder_is_not_a_file(store):
+    store.make_folder("a/b")
+
+    with pytest.raises(StoreError):
+        store.open("a")
+    with pytest.raises(AlreadyExistsError):
+        store.create("a")
+
+
+def test_reading_stops_at_the_end(store):
+    put(store, "a", b"0123456789")
+
+    with store.open("a") as file:
+        assert file.size == 10
+        assert file.read_at(3, 4) == b"3456"
+        assert file.read_at(8, 100) == b"89"
+        assert file.read_at(10, 1) == b""
+        assert file.read_at(50, 1) == b""
+
+
+def test_folders_are_made_with_their_parents_and_again(store):
+    store.make_folder("a/b/c")
+    store.make_folder("a/b/c")
+    put(store, "a/b/c/file", b"x")
+
+    assert store.names("a") == ("b",)
+    assert store.names("a/b/c") == ("file",)
+
+
+def test_names_are_sorted_and_empty_where_nothing_is(store):
+    store.make_folder("a")
+    for name in ("b", "a", "C", "10", "9"):
+        put(store, f"a/{name}", b"")
+
+    assert store.names("a") == ("10", "9", "C", "a", "b")
+    assert store.names("absent") == ()
+    assert store.names("absent/below") == ()
+
+
+def test_rename_moves_a_folder_with_all_in_it(store):
+    store.make_folder("staging/x/deep")
+    store.make_folder("points")
+    put(store, "staging/x/deep/file", b"x")
+
+    store.rename("staging/x", "points/1")
+    store.sync_folder("points")
+
+    assert content(store, "points/1/deep/file") == b"x"
+    assert store.names("staging") == ()
+
+
+@pytest.mark.parametrize("filled", [True, False])
+def test_rename_never_replaces_a_folder(store, filled):
+    store.make_folder("old")
+    store.make_folder("new")
+    if filled:
+        put(store, "new/file", b"kept")
+
+    with pytest.raises(AlreadyExistsError):
+        store.rename("old", "new")
+    assert store.names("new") == (("file",) if filled else ())
+    assert "old" not in store.names("new")
+
+
+def test_rename_replaces_a_file(store):
+    store.make_folder("a")
+    put(store, "a/old", b"new content")
+    put(store, "a/new", b"old content")
+
+    store.rename("a/old", "a/new")
+
+    assert store.names("a") == ("new",)
+    assert content(store, "a/new") == b"new content"
+
+
+def test_rename_does_not_put_a_file_over_a_folder(store):
+    store.make_folder("folder")
+    put(store, "file", b"x")
+
+    with pytest.raises((AlreadyExistsError, StoreError)):
+        store.rename("file", "folder")
+    with pytest.raises(AlreadyExistsError):
+        store.rename("folder", "file")
+    assert content(store, "file") == b"x"
+
+
+def test_rename_of_nothing(store):
+    store.make_folder("a")
+
+    with pytest.raises(NotFoundError):
+        store.rename("a/absent", "a/new")
+    with pytest.raises(NotFoundError):
+        store.rename("a", "absent/new")
+
+
+def test_remove_tree(store):
+    store.make_folder("a/b")
+    put(store, "a/b/file", b"x")
+    store.protect("a/b/file")
+    put(store, "ab", b"neighbour")
+
+    store.remove_tree("a")
+    store.remove_tree("a")
+    store.remove_tree("never/was")
+
+    assert store.names("a") == ()
+    assert content(store, "ab") == b"neighbour"
+
+
+def test_sync_and_protect_need_something(store):
+    with pytest.raises(NotFoundError):
+        store.sync_folder("absent")
+    with pytest.raises(NotFoundError):
+        store.protect("absent")
+
+
+@pytest.mark.parametrize("path", ["", "/etc/passwd", "..", "a/../b", "a//b", "a/", ".", "a\0b", "x" * 300])
+def test_no_path_leaves_the_store(store, path):
+    for call in (store.create, store.open, store.names, store.make_folder, store.remove_tree, store.protect):
+        with pytest.raises(InternalError):
+            call(path)
+
+
+def test_a_file_reads_from_several_threads(store):
+    put(store, "a", bytes(range(256)) * 64)
+    wrong = []
+
+    def read(start):
+        wrong.extend(
+            offset
+            for offset in range(start, 16000, 7)
+            if file.read_at(offset, 3) != bytes((offset + place) % 256 for place in range(3))
+        )
+
+    with store.open("a") as file:
+        threads = [threading.Thread(target=read, args=(start,)) for start in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    assert wrong == []
+
+
+def test_free_bytes(store):
+    assert store.free_bytes() > 0
