@@ -1,40 +1,44 @@
 """The appliance's life: load, check, open what holds state, serve, and close in reverse on SIGTERM."""
 
+import fcntl
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Final
-
-import grpc
 
 from common import log
 from common.clock import Clock, SystemClock
+from common.errors import BusyError
 from target_appliance.catalog.catalog import Catalog
 from target_appliance.config import ApplianceConfig
-from target_appliance.identity.authn import Identity, identify
 from target_appliance.identity.authority import Authority
 from target_appliance.kms import registry
-from target_appliance.receive.open_sync import OpenSyncs
 from target_appliance.recovery.vault import Vault
-from target_appliance.server.edge import Edge
-from target_appliance.server.limits import IdleWatch, StreamCap
-from target_appliance.server.replication import ReplicationService
-from target_appliance.server.serve import make_server
+from target_appliance.server.serve import Behind, data_port
 from target_appliance.store.posix import PosixStore
 
 _log = log.get("appliance")
 
-_DRAIN_SECONDS: Final = 5.0
-"""What running calls get to end after SIGTERM; a sync that is cut begins anew from the last committed point."""
 _SWEEP_SECONDS: Final = 5.0
-_STREAM_TENANTS: Final = 4
-"""Tenants that may use their full cap of streams at once: each stream holds a thread."""
+"""Between two looks for syncs whose agents are silent."""
 
 
-def serve(config: ApplianceConfig, clock: Clock | None = None) -> None:
+def _no_failpoint(_step: str) -> None:
+    """What a failpoint does outside of tests."""
+
+
+def serve(
+    config: ApplianceConfig, clock: Clock | None = None, failpoint: Callable[[str], None] = _no_failpoint
+) -> None:
     """Serve until SIGTERM or SIGINT, then stop cleanly.
+
+    Args:
+        config: the appliance's.
+        clock: the machine's by default.
+        failpoint: called with each step of a commit when it is done; a test ends the process there.
 
     Raises:
         KeysapartError: the appliance cannot start; one sentence says why.
@@ -44,43 +48,42 @@ def serve(config: ApplianceConfig, clock: Clock | None = None) -> None:
     with ExitStack() as life:
         life.enter_context(_signals(stopping))
         authority = Authority.open(config.authority_dir, config.trust_domain, clock)
+        life.enter_context(_only_one(config.state_dir))
         kms = registry.create(config.kms, clock)
         life.callback(kms.close)
         store = PosixStore(config.store_dir)
         life.callback(store.close)
         catalog = life.enter_context(Catalog.open(config.catalog, clock))
-        vault = Vault(store, kms, clock)
+        vault = Vault(store, kms, clock, failpoint)
         _recover(vault, catalog)
-
-        streams = config.limits.streams_per_tenant * _STREAM_TENANTS
-        watch = IdleWatch(clock, config.limits.idle_seconds)
-        watch.start()
-        life.callback(watch.stop)
-        syncs = OpenSyncs(clock, catalog.renew)
-        service = ReplicationService(vault, catalog, syncs, watch, clock, streams=config.limits.streams_per_tenant)
-        life.callback(service.end_all)
-        edge = Edge(_identifier(authority, catalog, clock), StreamCap(config.limits.streams_per_tenant), watch)
-        own = authority.server(config.listen.names)
-        credentials = grpc.ssl_server_credentials(
-            [(own.key_pem, own.certificate_pem)], root_certificates=authority.ca_pem, require_client_auth=True
-        )
-        server, pool = make_server(service, edge, credentials, str(config.listen.data), streams=streams)
-        life.callback(_stop, server, pool)
-        server.start()
-        _log.info("serving", data=str(config.listen.data), kms=kms.name, store=str(config.store_dir))
+        behind = Behind(vault, catalog, authority, clock, config.limits, config.listen.names)
+        port = life.enter_context(data_port(behind, config.listen.data))
+        _log.info("serving", data=config.listen.data, kms=kms.name, store=str(config.store_dir))
         while not stopping.wait(_SWEEP_SECONDS):
-            service.end_silent()
+            port.service.end_silent()
         _log.info("stopping")
     _log.info("stopped")
 
 
-def _identifier(authority: Authority, catalog: Catalog, clock: Clock) -> Callable[[bytes], Identity]:
-    def who(certificate: bytes) -> Identity:
-        identity = identify(certificate, authority.trust, clock.now())
-        catalog.admit(identity)
-        return identity
+@contextmanager
+def _only_one(state_dir: Path) -> Iterator[None]:
+    """Hold the appliance's state for this process: a second one would sweep the first one's staging folders.
 
-    return who
+    Raises:
+        BusyError: another process serves already.
+    """
+    handle = os.open(state_dir / "serve.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with ExitStack() as held:
+        held.callback(os.close, handle)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BusyError(
+                f"another target-appliance process serves {state_dir}",
+                subject=f"folder {state_dir}",
+                next_step="end that process first, or give this one a state_dir and a store_dir of its own",
+            ) from None
+        yield
 
 
 def _recover(vault: Vault, catalog: Catalog) -> None:
@@ -95,11 +98,6 @@ def _recover(vault: Vault, catalog: Catalog) -> None:
         for replica in vault.replicas(tenant):
             for name in vault.sweep_staging(tenant, replica):
                 _log.info("staging folder of an unfinished sync removed", tenant=tenant, replica=replica, sync=name)
-
-
-def _stop(server: grpc.Server, pool: ThreadPoolExecutor) -> None:
-    server.stop(_DRAIN_SECONDS).wait()
-    pool.shutdown(cancel_futures=True)
 
 
 @contextmanager

@@ -1,18 +1,33 @@
-"""The data port: a gRPC server over mutual TLS, with every bound set."""
+"""The data port: a gRPC server over mutual TLS, with every bound set, from bind to drain."""
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Final
 
 import grpc
 
+from common.clock import Clock
 from common.errors import BusyError
 from common.sync.events import MAX_FRAME_BYTES
 from common.wire.v1 import replication_pb2_grpc as services
-from target_appliance.server.edge import Edge
+from target_appliance.catalog.catalog import Catalog
+from target_appliance.config import Limits
+from target_appliance.identity.authn import Identity, identify
+from target_appliance.identity.authority import Authority
+from target_appliance.receive.open_sync import OpenSyncs
+from target_appliance.recovery.vault import Vault
+from target_appliance.server.edge import Edge, Identify
+from target_appliance.server.limits import IdleWatch, StreamCap
 from target_appliance.server.replication import ReplicationService
 
+_STREAM_TENANTS: Final = 4
+"""Tenants that may use their full cap of streams at once: each stream holds a thread."""
 _UNARY_THREADS: Final = 8
 """Threads beyond the streams', so that unary calls are answered while every stream is busy."""
+_DRAIN_SECONDS: Final = 5.0
+"""What running calls get to end when the port closes; a sync that is cut begins anew from the last point."""
 
 _OPTIONS: Final = (
     # Without it a second process could take half of the connections unnoticed.
@@ -28,36 +43,81 @@ _OPTIONS: Final = (
 )
 
 
-def make_server(
-    service: ReplicationService,
-    edge: Edge,
-    credentials: grpc.ServerCredentials,
-    address: str,
-    *,
-    streams: int,
-) -> tuple[grpc.Server, ThreadPoolExecutor]:
-    """A server bound to ``address``, not started, and the pool that it runs on; the caller ends both.
+@dataclass(frozen=True)
+class Behind:
+    """What the port needs, open; all of it the caller's."""
 
-    Args:
-        service: the handlers.
-        edge: stands before them.
-        credentials: mutual TLS.
-        address: ``host:port``.
-        streams: streams that all tenants together may have open: threads are made for so many.
+    vault: Vault
+    catalog: Catalog
+    authority: Authority
+    clock: Clock
+    limits: Limits
+    names: tuple[str, ...]
+    """Names and addresses that the server certificate is for."""
+
+
+@dataclass(frozen=True)
+class DataPort:
+    """An open port."""
+
+    service: ReplicationService
+    port: int
+
+
+@contextmanager
+def data_port(behind: Behind, address: str) -> Iterator[DataPort]:
+    """Serve on ``address`` (``host:port``, port 0 for any free one) while the block runs; then drain and close.
 
     Raises:
         BusyError: the port is taken, or the address is not this machine's.
+        CertificateError: the authority cannot issue the server's certificate.
     """
-    pool = ThreadPoolExecutor(streams + _UNARY_THREADS, "rpc")
-    server = grpc.server(pool, interceptors=[edge], options=_OPTIONS, maximum_concurrent_rpcs=streams + _UNARY_THREADS)
-    services.add_ReplicationServicer_to_server(service, server)  # type: ignore[no-untyped-call,arg-type,unused-ignore]
+    with ExitStack() as life:
+        watch = IdleWatch(behind.clock, behind.limits.idle_seconds)
+        watch.start()
+        life.callback(watch.stop)
+        per_tenant = behind.limits.streams_per_tenant
+        syncs = OpenSyncs(behind.clock, behind.catalog.renew)
+        service = ReplicationService(behind.vault, behind.catalog, syncs, watch, behind.clock, streams=per_tenant)
+        life.callback(service.end_all)
+        edge = Edge(_identifier(behind), StreamCap(per_tenant), watch)
+        threads = per_tenant * _STREAM_TENANTS + _UNARY_THREADS
+        pool = ThreadPoolExecutor(threads, "rpc")
+        life.callback(pool.shutdown, cancel_futures=True)
+        server = grpc.server(pool, interceptors=[edge], options=_OPTIONS, maximum_concurrent_rpcs=threads)
+        services.add_ReplicationServicer_to_server(service, server)  # type: ignore[no-untyped-call,arg-type,unused-ignore]
+        port = _bind(server, address, _credentials(behind))
+        server.start()
+        life.callback(lambda: server.stop(_DRAIN_SECONDS).wait())
+        yield DataPort(service, port)
+
+
+def _bind(server: grpc.Server, address: str, credentials: grpc.ServerCredentials) -> int:
     try:
-        server.add_secure_port(address, credentials)
+        return server.add_secure_port(address, credentials)
     except RuntimeError:
-        pool.shutdown()
         raise BusyError(
             f"cannot listen on {address}: the port is in use, or the address is not this machine's",
             subject=f"port {address}",
             next_step="end the other program, or change listen.data in the configuration",
         ) from None
-    return server, pool
+
+
+def _credentials(behind: Behind) -> grpc.ServerCredentials:
+    own = behind.authority.server(behind.names)
+    return grpc.ssl_server_credentials(
+        [(own.key_pem, own.certificate_pem)],
+        root_certificates=behind.authority.ca_pem,
+        require_client_auth=True,
+    )
+
+
+def _identifier(behind: Behind) -> Identify:
+    """Asked at every call, because a connection outlives the moment of its handshake."""
+
+    def who(certificate: bytes) -> Identity:
+        identity = identify(certificate, behind.authority.trust, behind.clock.now())
+        behind.catalog.admit(identity)
+        return identity
+
+    return who

@@ -1,0 +1,69 @@
+"""A whole appliance in this process, over real mutual TLS: store and KMS in memory, everything else as it is."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.clock import SystemClock
+from common.ids import AgentId, TenantId
+from common.tls import TlsFiles, load_identity
+from source_agent.stream.channel import Target
+from target_appliance.catalog.catalog import Catalog
+from target_appliance.catalog.register import agent_row
+from target_appliance.config import Limits
+from target_appliance.identity.authn import identify
+from target_appliance.identity.authority import Authority
+from target_appliance.kms.memory import MemoryKms
+from target_appliance.recovery.vault import Vault
+from target_appliance.server.replication import ReplicationService
+from target_appliance.server.serve import Behind, data_port
+from target_appliance.store.memory import MemoryStore
+from target_appliance.store.port import Store
+
+
+@dataclass
+class Served:
+    """A serving appliance, with doors to what is behind it."""
+
+    folder: Path
+    address: str
+    service: ReplicationService
+    behind: Behind
+    kms: MemoryKms
+    store: Store
+
+    def admit(self, tenant: str, agent: str) -> TlsFiles:
+        """Files of a new agent of ``tenant``."""
+        clock = SystemClock()
+        self.behind.catalog.add_tenant(TenantId(tenant))
+        issued = self.behind.authority.issue_agent(TenantId(tenant), AgentId(agent))
+        row = agent_row(
+            identify(issued.certificate_pem, self.behind.authority.trust, clock.now()), issued.certificate_pem
+        )
+        self.behind.catalog.put_agent(row)
+        folder = self.folder / agent
+        folder.mkdir()
+        files = TlsFiles(folder / "ca.crt", folder / "agent.crt", folder / "agent.key")
+        files.ca.write_bytes(self.behind.authority.ca_pem)
+        files.certificate.write_bytes(issued.certificate_pem)
+        files.key.write_bytes(issued.key_pem)
+        return files
+
+    def target(self, files: TlsFiles) -> Target:
+        """A client with these files; the caller closes it."""
+        return Target(self.address, load_identity(files, SystemClock()))
+
+
+@contextmanager
+def served(folder: Path, *, store: Store | None = None, limits: Limits | None = None) -> Iterator[Served]:
+    """Serve while the block runs."""
+    clock = SystemClock()
+    kms = MemoryKms()
+    store = store or MemoryStore()
+    authority = Authority.create(folder / "authority", "keysapart.test", clock)
+    with Catalog.open(f"sqlite:///{folder / 'catalog.sqlite'}", clock) as catalog:
+        vault = Vault(store, kms, clock)
+        behind = Behind(vault, catalog, authority, clock, limits or Limits(), ("127.0.0.1",))
+        with data_port(behind, "127.0.0.1:0") as port:
+            yield Served(folder, f"127.0.0.1:{port.port}", port.service, behind, kms, store)

@@ -1,0 +1,264 @@
+"""A whole sync: the agent over a vCenter in memory, the appliance in this process, real TLS between."""
+
+import dataclasses
+import os
+import random
+import socket
+
+import pytest
+
+from common.clock import SystemClock
+from common.errors import (
+    BusyError,
+    ChangeTrackingError,
+    KeyNotUsableError,
+    KmsUnavailableError,
+    PreconditionError,
+    SourceError,
+    TargetUnavailableError,
+)
+from common.grain import GRAIN_BYTES
+from common.tls import load_identity
+from source_agent.disk_read.memory import MemoryReader
+from source_agent.replicate import Agent, sync_vm
+from source_agent.stream.channel import Target
+from source_agent.vsphere.memory import MemorySite, MemoryVSphere
+from target_appliance.kms.port import KekState
+from tests.fakes.served import served
+
+AGENT = "00000000-0000-4000-8000-00000000000a"
+OTHER = "00000000-0000-4000-8000-00000000000b"
+SIZES = (4 << 20, (3 << 20) + 5 * 512)
+
+
+class _Quiet:
+    """Progress that is kept for the test."""
+
+    def __init__(self):
+        self.said = []
+
+    def say(self, text):
+        self.said.append(text)
+
+    def disk(self, task, total_bytes, count):
+        self.said.append((task.disk.key, total_bytes))
+
+
+class _World:
+    def __init__(self, tmp_path, server):
+        self.server = server
+        self.site = MemorySite(tmp_path / "site", page_areas=3)
+        self.vm = self.site.add_vm("web01", SIZES, encrypted=True)
+        self.site.add_vm("agent-vm", (1 << 20,), encrypted=True)
+        self.targets = []
+        self.agent = self.make_agent(AGENT, tmp_path / "state")
+        self.rng = random.Random(5)
+
+    def make_agent(self, agent_id, state, reader=None, vsphere=None):
+        files = self.server.admit("acme", agent_id)
+        target = self.server.target(files)
+        self.targets.append(target)
+        return Agent(
+            agent_id=agent_id,
+            vsphere=vsphere or MemoryVSphere(self.site),
+            reader=reader or MemoryReader(self.site),
+            target=target,
+            clock=SystemClock(),
+            state_dir=state,
+            agent_vm="agent-vm",
+            quiesce=False,
+            parallel_disks=2,
+        )
+
+    def sync(self, agent=None, *, full=False):
+        return sync_vm(agent or self.agent, "web01", full=full, progress=_Quiet())
+
+    def write(self, key, offset, data):
+        self.site.write(self.vm.moref, key, offset, data)
+
+    def scribble(self):
+        for key, size in zip((2000, 2001), SIZES, strict=True):
+            for _ in range(9):
+                length = self.rng.choice((512, 4096, 70_144))
+                offset = self.rng.randrange((size - length) // 512 + 1) * 512
+                self.write(key, offset, self.rng.choice((bytes(length), self.rng.randbytes(length))))
+
+    def held(self, point, key):
+        """What the target would give back of a disk."""
+        size = dict(zip((2000, 2001), SIZES, strict=True))[key]
+        vault = self.server.behind.vault
+        with vault.view("acme", self.vm.instance_uuid, key, point) as view:
+            return b"".join(grain or bytes(GRAIN_BYTES) for grain in view.read(0, view.grains))[:size]
+
+    def assert_equal(self, point):
+        for key in (2000, 2001):
+            assert self.held(point, key) == self.site.image(self.vm.moref, key), (point, key)
+
+    def snapshots(self):
+        return self.site.machines[self.vm.moref].snapshots
+
+
+@pytest.fixture
+def world(tmp_path):
+    with served(tmp_path) as server:
+        made = _World(tmp_path, server)
+        try:
+            yield made
+        finally:
+            for target in made.targets:
+                target.close()
+
+
+def test_full_then_deltas(world):
+    world.scribble()
+    first = world.sync()
+    assert (first.point, first.kind, first.vm) == (1, "full", "web01")
+    world.assert_equal(1)
+    for point in (2, 3, 4):
+        world.scribble()
+        report = world.sync()
+        assert (report.point, report.kind) == (point, "delta")
+        assert report.bytes_read < sum(SIZES)
+        world.assert_equal(point)
+        assert world.snapshots() == []
+
+
+def test_rewriting_the_same_bytes_sends_nothing(world):
+    data = os.urandom(GRAIN_BYTES)
+    world.write(2000, 0, data)
+    world.sync()
+    world.write(2000, 0, data)
+    report = world.sync()
+    assert report.kind == "delta"
+    assert [disk.grains_unchanged for disk in report.disks] == [1, 0]
+    assert [disk.grains_sent for disk in report.disks] == [0, 0]
+
+
+def test_a_reset_makes_a_compare_that_sends_only_what_differs(world):
+    world.scribble()
+    world.sync()
+    world.site.reset_tracking(world.vm.moref)
+    world.write(2000, 3 * GRAIN_BYTES, os.urandom(512))
+    report = world.sync()
+    assert report.kind == "compare"
+    assert report.bytes_read == sum(SIZES)
+    assert sum(disk.grains_sent for disk in report.disks) == 1
+    world.assert_equal(2)
+
+
+def test_a_requested_full_starts_a_new_chain(world):
+    world.scribble()
+    world.sync()
+    report = world.sync(full=True)
+    assert (report.kind, report.point) == ("full", 2)
+    world.assert_equal(2)
+
+
+class _Refusing(MemoryVSphere):
+    """A vCenter that answers change queries with a fault, as after a lost tracking file."""
+
+    def changed_page(self, moref, snapshot, disk, change_id, offset):
+        raise ChangeTrackingError("error caused by file web01-ctk.vmdk", subject="disk", next_step="compare")
+
+
+def test_a_refused_change_list_becomes_a_compare_in_the_same_sync(world, tmp_path):
+    world.scribble()
+    world.sync()
+    world.scribble()
+    agent = world.make_agent(OTHER, tmp_path / "s2", vsphere=_Refusing(world.site))
+    report = world.sync(agent)
+    assert report.kind == "compare"
+    assert {disk.rule for disk in report.disks} == {"change-list"}
+    world.assert_equal(2)
+
+
+class _Failing(MemoryReader):
+    """A reader whose second disk cannot be opened."""
+
+    def open(self, snapshot, disk):
+        if disk.key == 2001:
+            raise SourceError("the disk cannot be opened", subject="disk 2001", next_step="mend it")
+        return super().open(snapshot, disk)
+
+
+def test_one_failing_disk_commits_nothing_and_leaves_nothing(world, tmp_path):
+    world.scribble()
+    agent = world.make_agent(OTHER, tmp_path / "s2", reader=_Failing(world.site))
+    with pytest.raises(SourceError, match="cannot be opened"):
+        world.sync(agent)
+    vault = world.server.behind.vault
+    assert vault.points("acme", world.vm.instance_uuid) == ()
+    assert world.snapshots() == []
+    assert vault.sweep_staging("acme", world.vm.instance_uuid) == ()
+    assert world.sync().point == 1
+    world.assert_equal(1)
+
+
+def test_nothing_is_accepted_while_the_key_is_not_active(world):
+    world.sync()
+    kek = world.server.behind.vault.require_key("acme")
+    world.server.kms.set_state(kek, KekState.DEACTIVATED)
+    with pytest.raises(KeyNotUsableError, match="deactivated"):
+        world.sync()
+    assert world.snapshots() == []
+    world.server.kms.set_state(kek, KekState.ACTIVE)
+    assert world.sync().point == 2
+
+
+def test_a_kms_that_is_away_refuses_before_a_snapshot_is_taken(world, monkeypatch):
+    def away(kek_id):
+        raise KmsUnavailableError("the KMS does not answer", subject="kms", next_step="wait")
+
+    world.sync()
+    world.server.kms.state = away
+    with pytest.raises(KmsUnavailableError):
+        world.sync()
+    assert world.snapshots() == []
+
+
+def test_another_agent_is_refused_while_the_first_is_at_work(world, tmp_path):
+    second = world.make_agent(OTHER, tmp_path / "s2")
+
+    class _Meanwhile(MemoryReader):
+        def open(self, snapshot, disk):
+            if disk.key == 2000:
+                with pytest.raises(BusyError, match="lease lapses"):
+                    world.sync(second)
+            return super().open(snapshot, disk)
+
+    first = world.make_agent("00000000-0000-4000-8000-00000000000c", tmp_path / "s3", reader=_Meanwhile(world.site))
+    assert world.sync(first).point == 1
+    assert world.sync(second).point == 2
+
+
+def test_two_processes_of_one_agent_are_kept_apart_by_the_lock(world):
+    class _Meanwhile(MemoryReader):
+        def open(self, snapshot, disk):
+            if disk.key == 2000:
+                with pytest.raises(BusyError, match=f"pid {os.getpid()}"):
+                    world.sync()
+            return super().open(snapshot, disk)
+
+    assert world.sync(dataclasses.replace(world.agent, reader=_Meanwhile(world.site))).point == 1
+
+
+def test_a_leftover_snapshot_is_removed_first(world):
+    name = f"keysapart-{AGENT}-00000000-0000-4000-8000-000000000001"
+    world.site.take(world.vm.moref, name, f"keysapart-agent={AGENT}; x")
+    world.site.take(world.vm.moref, "somebody else's", "x")
+    with pytest.raises(PreconditionError, match="snapshots"):
+        world.sync()
+    assert [taken.info.name for taken in world.snapshots()] == ["somebody else's"]
+
+
+def test_a_target_that_is_away(world, tmp_path):
+    files = world.server.admit("acme", OTHER)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        target = Target(f"127.0.0.1:{closed.getsockname()[1]}", load_identity(files, SystemClock()))
+        try:
+            with pytest.raises(TargetUnavailableError, match="does not answer"):
+                world.sync(dataclasses.replace(world.agent, target=target))
+        finally:
+            target.close()
+    assert world.snapshots() == []
