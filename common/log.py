@@ -7,6 +7,8 @@ are shown as their length only.
 
 import logging
 import sys
+import traceback
+from pathlib import Path
 from typing import Any, Literal
 
 import structlog
@@ -53,3 +55,11 @@ def get(name: str) -> Any:
     """A logger whose lines carry ``part=name``."""
     # Initial values keep the logger lazy: one made at import time still follows what `configure` says later.
     return structlog.get_logger(part=name)
+
+
+def where(error: BaseException) -> list[str]:
+    """Where ``error`` came from, innermost last, as ``file:line function``; never its text, which may hold anything."""
+    return [
+        f"{Path(frame.filename).name}:{frame.lineno} {frame.name}"
+        for frame in traceback.extract_tb(error.__traceback__)
+    ]

@@ -88,11 +88,11 @@ class Edge(grpc.ServerInterceptor):
             # gRPC's word on a client that went away in mid-stream: there is nobody left to tell.
             _log.info("call cut", method=name, tenant=caller and caller.tenant, cause=str(error))
             raise
-        except Exception:
+        except Exception as error:
             if not context.is_active():
                 _log.info("call cut", method=name, tenant=caller and caller.tenant)
                 raise
-            _log.exception("unexpected failure", method=name)
+            _log.error("unexpected failure", method=name, error=type(error).__name__, where=log.where(error))
             failure = InternalError(
                 "the appliance failed unexpectedly", subject=name, next_step="report it with the appliance's log"
             )
