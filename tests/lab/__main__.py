@@ -8,11 +8,8 @@ import threading
 from pathlib import Path
 
 from tests.lab import build, door
-from tests.lab.child import ChildError
-from tests.lab.guest import GuestDisk, GuestError
-from tests.lab.ports import PortError
-from tests.lab.site import Lab
-from tests.lab.vcenter import ControlError
+from tests.lab.errors import LabError
+from tests.lab.guest import GuestDisk
 
 
 def main() -> int:
@@ -20,7 +17,7 @@ def main() -> int:
     options = _parser().parse_args()
     try:
         options.run(options)
-    except (build.BuildError, ChildError, ControlError, GuestError, PortError, OSError) as failed:
+    except (LabError, OSError) as failed:
         print(failed, file=sys.stderr)
         return 1
     return 0
@@ -60,6 +57,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _up(options: argparse.Namespace) -> None:
+    # Here and not above: a guest's write should not wait for the libraries of a whole site.
+    from tests.lab.site import Lab
+
     over = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: over.set())

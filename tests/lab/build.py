@@ -9,13 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.lab.errors import BuildError
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 SOURCES = Path(__file__).parent / "vcenter"
 OLDEST_GO = (1, 25)
-
-
-class BuildError(RuntimeError):
-    """The vCenter cannot be built here; the message says why in one sentence."""
 
 
 def binary(folder: Path = REPOSITORY / "build") -> Path:

@@ -11,9 +11,7 @@ import subprocess
 import time
 from pathlib import Path
 
-
-class ChildError(RuntimeError):
-    """A program of the lab did not come up or went away."""
+from tests.lab.errors import ChildError
 
 
 class Child:

@@ -4,7 +4,7 @@ import argparse
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from tests.lab.vcenter import ControlError
+from tests.lab.errors import ControlError
 
 if TYPE_CHECKING:
     from tests.lab.kmip import KmipSite
@@ -93,21 +93,23 @@ def run(lab: "Lab", words: list[str]) -> Any:  # noqa: PLR0911 - one line an ord
             return vcenter.order(o.action)
         case "source-site":
             vcenter.order(o.action)
-            return _kms(lab.source_kms, o.action, None)
+            return _kms(lab, lab.source_kms, o.action, None)
         case "kms":
-            return _kms(lab.kms, o.action, o.id)
+            return _kms(lab, lab.kms, o.action, o.id)
         case "source-kms":
-            return _kms(lab.source_kms, o.action, o.id)
+            return _kms(lab, lab.source_kms, o.action, o.id)
         case _:
             # Left are the orders whose words are the door's own.
             return vcenter.order(o.order, **{k: v for k, v in vars(o).items() if k != "order"})
 
 
-def _kms(site: "KmipSite", action: str, key: str | None) -> Any:
+def _kms(lab: "Lab", site: "KmipSite", action: str, key: str | None) -> Any:
     if action == "list":
         return [asdict(one) for one in site.list_keys()]
     if action in _KEY_ACTIONS:
         if key is None:
             raise ControlError(f"{action} needs the key's id")
         return getattr(site, action)(key)
-    return getattr(site, action)()
+    getattr(site, action)()
+    lab.describe()
+    return None

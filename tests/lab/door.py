@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.lab.vcenter import ControlError
+from tests.lab.errors import ControlError
 
 
 class Door:

@@ -14,14 +14,12 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.lab.errors import GuestError
+
 _RECORD = struct.Struct("<QQ")
 _FICLONE = 0x40049409
 _PUNCH_HOLE_KEEP_SIZE = 0x02 | 0x01
 _CHUNK = 8 << 20
-
-
-class GuestError(ValueError):
-    """What was asked of a guest disk cannot be done."""
 
 
 class GuestDisk:

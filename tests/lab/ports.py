@@ -14,11 +14,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.lab.errors import PortError
+
 FIRST, LAST = 20_000, 32_000
-
-
-class PortError(RuntimeError):
-    """No port is free."""
 
 
 @contextlib.contextmanager

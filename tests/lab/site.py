@@ -95,7 +95,8 @@ class Lab:
         door = self._held.enter_context(Door(lambda words: control.run(self, words)))
         self.agent_toml.write_text(configs.agent_toml(self))
         self.appliance_toml.write_text(configs.appliance_toml(self))
-        self._describe(door.url)
+        self._door_url = door.url
+        self.describe()
 
     def stop(self) -> None:
         """End everything that was started, by process id; the folder stays as it is."""
@@ -165,7 +166,9 @@ class Lab:
         disks = tuple(Disk(disk["key"], disk["bytes"]) for disk in told["disks"])
         return Machine(told["name"], told["moref"], told["encrypted"], disks, spec.refused)
 
-    def _describe(self, door: str) -> None:
+    def describe(self) -> None:
+        """Write lab.json; again whenever a process was replaced."""
+
         def shown(machine: Machine) -> dict[str, Any]:
             disks = [{"key": disk.key, "bytes": disk.size} for disk in machine.disks]
             return {"name": machine.name, "moref": machine.moref, "encrypted": machine.encrypted, "disks": disks}
@@ -184,7 +187,7 @@ class Lab:
                 "ca_file": str(self.vcenter.ca_file),
                 "key_provider": KEY_PROVIDER,
             },
-            "control": {"url": door, "vcenter_url": self.vcenter.control_url},
+            "control": {"url": self._door_url, "vcenter_url": self.vcenter.control_url},
             "kms": _shown_kms(self.kms),
             "source_kms": _shown_kms(self.source_kms),
             "appliance": {"data": f"127.0.0.1:{self.data_port}", "health": f"127.0.0.1:{self.health_port}"},

@@ -9,15 +9,12 @@ from typing import Any
 
 from tests.lab import build
 from tests.lab.child import Child
+from tests.lab.errors import ControlError
 from tests.lab.inventory import MachineSpec, instance_uuid
 from tests.lab.pki import Authority, write_private
 
 USER = "agent@vsphere.local"
 KEY_PROVIDER = "source-site-kms"
-
-
-class ControlError(RuntimeError):
-    """The lab refuses an order; the message says why."""
 
 
 class VCenter:

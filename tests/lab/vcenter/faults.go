@@ -148,6 +148,8 @@ func newFault(name string) (types.BaseMethodFault, error) {
 		fault.InvalidProperty = "injected"
 	case *types.ManagedObjectNotFound:
 		fault.Obj = ref{Type: "VirtualMachine", Value: "vm-0"}
+	case *types.TaskInProgress:
+		fault.Task = ref{Type: "Task", Value: "task-0"}
 	case *types.InvalidPowerState:
 		fault.ExistingState = types.VirtualMachinePowerStatePoweredOn
 	}

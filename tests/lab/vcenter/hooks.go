@@ -13,7 +13,8 @@ import (
 // Methods are added and replaced through the registry of the caller's session: the simulator asserts the concrete type
 // of what stands in the main registry in some fifty places, and a wrapper there panics the process.
 type hooks struct {
-	site *site
+	site     *site
+	promises promises
 
 	mu      sync.Mutex
 	wrapped map[ref][]*simulator.Registry
@@ -21,7 +22,8 @@ type hooks struct {
 }
 
 func newHooks(s *site) *hooks {
-	return &hooks{site: s, wrapped: map[ref][]*simulator.Registry{}, calls: map[string]int{}}
+	return &hooks{site: s, wrapped: map[ref][]*simulator.Registry{}, calls: map[string]int{},
+		promises: promises{keys: map[string]types.CryptoKeyId{}}}
 }
 
 // Reference is the name the simulator files the hooks under.
@@ -32,6 +34,7 @@ func (h *hooks) handle(ctx *simulator.Context, method *simulator.Method) (mo.Ref
 	h.mu.Lock()
 	h.calls[method.Name]++
 	h.mu.Unlock()
+	h.promises.note(method)
 	if fault := h.site.faults.call(method); fault != nil {
 		return nil, fault
 	}
@@ -77,8 +80,11 @@ func (h *hooks) UpdateObject(_ *simulator.Context, object mo.Reference, changes 
 		return
 	}
 	for _, change := range changes {
-		if change.Name == "config.hardware.device" {
+		switch change.Name {
+		case "config.hardware.device":
 			h.site.settle(vm.Self, vm.Config.Hardware.Device)
+		case "name": // the last thing that a creation does
+			h.promises.keep(vm)
 		}
 	}
 }
@@ -94,13 +100,5 @@ func (h *hooks) RemoveObject(ctx *simulator.Context, gone ref) {
 	}
 	if gone.Type == "VirtualMachineSnapshot" {
 		h.site.forget(ctx, gone)
-	}
-}
-
-// mend fills two enumerations that the simulator sends empty, on which pyVmomi chokes.
-func mend(vm *simulator.VirtualMachine) {
-	for _, runtime := range []*types.VirtualMachineRuntimeInfo{&vm.Runtime, &vm.Summary.Runtime} {
-		runtime.FaultToleranceState = types.VirtualMachineFaultToleranceStateNotConfigured
-		runtime.RecordReplayState = types.VirtualMachineRecordReplayStateInactive
 	}
 }

@@ -55,6 +55,8 @@ type disk struct {
 	file     diskFile // of the base, as vCenter names it
 	attached map[string]bool
 	snapped  map[ref]mark
+	// descriptor is the text of the base's descriptor file, which also says what it is encrypted with.
+	descriptor []byte
 }
 
 // mark is what a snapshot remembers of a disk's change tracking.
@@ -99,8 +101,12 @@ func (s *site) adopt(vm *simulator.VirtualMachine, spec machineSpec) error {
 		if err != nil {
 			return err
 		}
+		descriptor, err := os.ReadFile(s.local(backing.FileName))
+		if err != nil {
+			return err
+		}
 		m.disks[virtual.Key] = &disk{
-			stack: stack, key: virtual.Key, capacity: virtual.CapacityInBytes, file: diskFile(backing.FileName),
+			stack: stack, descriptor: descriptor, key: virtual.Key, capacity: virtual.CapacityInBytes, file: diskFile(backing.FileName),
 			attached: map[string]bool{}, snapped: map[ref]mark{},
 		}
 	}

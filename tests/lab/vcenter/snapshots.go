@@ -161,18 +161,11 @@ func (s *site) show(ctx *simulator.Context, m *machine) {
 	for snapshot, tops := range m.frozen {
 		snapshots[snapshot] = chains(func(d *disk) string { return tops[d.key] })
 	}
-	descriptors := map[string]string{}
-	for _, d := range m.disks {
-		for _, layer := range d.layers[1:] {
-			descriptors[d.layerFile(layer)] = string(d.file)
-		}
-	}
+	err := s.describe(m)
 	s.mu.Unlock()
 
-	for delta, base := range descriptors {
-		if err := s.describe(delta, base); err != nil {
-			log.Printf("descriptor of %s: %s", delta, err)
-		}
+	if err != nil {
+		log.Printf("descriptors of %s: %s", m.spec.Name, err)
 	}
 	ctx.Update(vm, []types.PropertyChange{
 		{Name: "config.hardware.device", Val: rebased(vm.Config.Hardware.Device, live)},
@@ -215,18 +208,24 @@ func chained(old *types.VirtualDiskFlatVer2BackingInfo, names []string) *types.V
 	return &backing
 }
 
-// describe gives a delta a descriptor in the simulator's datastore, without which it could not be attached.
-func (s *site) describe(delta, base string) error {
-	local := func(file string) string {
-		_, path, _ := strings.Cut(file, "] ")
-		return filepath.Join(s.datastore, path)
+// describe gives every layer a descriptor in the simulator's datastore, without which it could not be attached. Those
+// of bases are there from the start, but the simulator deletes a wrong file now and then when it removes a snapshot: it
+// renumbers a VM's files under the snapshots that refer to them by number.
+func (s *site) describe(m *machine) error {
+	var failed error
+	for _, d := range m.disks {
+		for _, layer := range d.layers {
+			path := s.local(d.layerFile(layer))
+			if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+				failed = errors.Join(failed, os.WriteFile(path, d.descriptor, 0o600))
+			}
+		}
 	}
-	if _, err := os.Stat(local(delta)); !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	data, err := os.ReadFile(local(base))
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(local(delta), data, 0o600)
+	return failed
+}
+
+// local is where a datastore path lies on this machine.
+func (s *site) local(file string) string {
+	_, path, _ := strings.Cut(file, "] ")
+	return filepath.Join(s.datastore, path)
 }
