@@ -1,6 +1,5 @@
 """One disk of a sync being sealed: extents, manifest and digest list, written front to back."""
 
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -16,7 +15,7 @@ from target_appliance.recovery.describe import sealed_descriptor
 from target_appliance.recovery.digests import DigestedFile, DigestListWriter
 from target_appliance.recovery.types import DiskRecord, DiskSpec
 from target_appliance.seal.grain import NONCE_BYTES, OVERHEAD_BYTES, PAYLOAD_MOST_BYTES, GrainSealer
-from target_appliance.seal.keys import DataKey
+from target_appliance.seal.keys import DataKey, Entropy
 from target_appliance.seal.manifest import RECORD, ManifestWriter
 from target_appliance.store.port import Store
 from target_appliance.vmdk.descriptor import Descriptor
@@ -52,6 +51,7 @@ class DiskPlace:
     sync: SyncId
     point: PointNumber
     base_point: PointNumber | None
+    entropy: Entropy
 
 
 class SealedDiskWriter:
@@ -83,7 +83,7 @@ class SealedDiskWriter:
             self._list = DigestListWriter(self._list_file, key.replica, spec.key, place.point)
             manifest = place.store.create(self._path(names.manifest_file(spec.key)))
             self._manifest_file = undo.enter_context(closing(DigestedFile(manifest)))
-            self._manifest = ManifestWriter(self._manifest_file, key, place.point, place.sync)
+            self._manifest = ManifestWriter(self._manifest_file, key, place.point, place.sync, place.entropy)
             if len(self._capacities) > 1:
                 self._write_descriptor()
             undo.pop_all()
@@ -168,7 +168,7 @@ class SealedDiskWriter:
 
     def _seal(self, extent: ExtentWriter, records: Sequence[GrainRecord]) -> None:
         first = (self._extents_begun - 1) * _EXTENT_GRAINS
-        nonces = os.urandom(NONCE_BYTES * len(records))
+        nonces = self._place.entropy(NONCE_BYTES * len(records))
         buffer, at = self._buffer, 0
         entries = bytearray()
         for place, (grain, kind, digest, data) in enumerate(records):

@@ -3,6 +3,7 @@
 DEKs live in memory only inside the values returned here; nothing is kept between calls.
 """
 
+import os
 import threading
 from collections.abc import Iterable
 from typing import Any
@@ -11,7 +12,7 @@ from common.errors import KeyNotUsableError, NotFoundError
 from common.ids import DiskKey, ReplicaId, TenantId
 from target_appliance.kms.port import KekState, Kms, WrappedKey
 from target_appliance.recovery import names, small_file
-from target_appliance.seal.keys import DataKey, new_dek, wrapping_context
+from target_appliance.seal.keys import DEK_BYTES, DataKey, Entropy, wrapping_context
 from target_appliance.store.port import Store
 
 _FIRST_EPOCH = 1
@@ -20,9 +21,10 @@ _FIRST_EPOCH = 1
 class Keyring:
     """Keys of everything in a store. Thread-safe; one process at a time may add keys to a replica (its lease)."""
 
-    def __init__(self, store: Store, kms: Kms) -> None:
+    def __init__(self, store: Store, kms: Kms, entropy: Entropy = os.urandom) -> None:
         self._store = store
         self._kms = kms
+        self._entropy = entropy
         self._creating = threading.Lock()
 
     def require(self, tenant: TenantId) -> str:
@@ -52,7 +54,7 @@ class Keyring:
             if disk in newest:
                 found[disk] = self._unwrapped(tenant, replica, newest[disk])
             else:
-                key = DataKey(replica, disk, _FIRST_EPOCH, new_dek())
+                key = DataKey(replica, disk, _FIRST_EPOCH, self._entropy(DEK_BYTES))
                 made.append(self._wrapped(tenant, key))
                 found[disk] = key
         if made:

@@ -23,7 +23,7 @@ from target_appliance.recovery.disk_writer import (
     SealedDiskWriter,
 )
 from target_appliance.recovery.types import NO_PARENT_HASH, CommittedPoint, PointRecord, SyncHeader
-from target_appliance.seal.keys import DataKey
+from target_appliance.seal.keys import DataKey, Entropy
 from target_appliance.store.port import Store
 
 RECORD_WRITTEN: Final = "record-written"
@@ -54,6 +54,7 @@ class SyncPlan:
     parent: PointRecord | None
     bases: Mapping[DiskKey, PointNumber | None]
     keys: Mapping[DiskKey, DataKey] = dataclasses.field(repr=False)
+    entropy: Entropy
 
 
 class StagedSync:
@@ -95,7 +96,7 @@ class StagedSync:
                         next_step="announce it when the sync begins",
                     )
                 plan = self._plan
-                place = DiskPlace(self._store, self._folder, spec, plan.sync, plan.point, plan.bases[key])
+                place = DiskPlace(self._store, self._folder, spec, plan.sync, plan.point, plan.bases[key], plan.entropy)
                 writer = self._writers[key] = SealedDiskWriter(place, plan.keys[key], self._failpoint)
             return writer
 

@@ -4,6 +4,7 @@ A composition of a store and a key server; holds no state of its own, so that se
 may write a replica is decided elsewhere (the lease).
 """
 
+import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -34,7 +35,7 @@ from target_appliance.recovery.staging import StagedSync, SyncPlan
 from target_appliance.recovery.types import PointRecord, SyncHeader
 from target_appliance.recovery.verify import verify
 from target_appliance.seal.fold import HOLE, windows, within
-from target_appliance.seal.keys import DataKey
+from target_appliance.seal.keys import DataKey, Entropy
 from target_appliance.store.port import Store
 
 Name = TypeVar("Name")
@@ -56,13 +57,22 @@ class Vault:
         kms: holds the tenants' KEKs.
         clock: for commit times.
         failpoint: called with the name of each step of a commit (``staging.COMMIT_STEPS``) when it is done.
+        entropy: source of DEKs and nonces; see Entropy before giving another one.
     """
 
-    def __init__(self, store: Store, kms: Kms, clock: Clock, failpoint: Callable[[str], None] = _no_failpoint) -> None:
+    def __init__(
+        self,
+        store: Store,
+        kms: Kms,
+        clock: Clock,
+        failpoint: Callable[[str], None] = _no_failpoint,
+        entropy: Entropy = os.urandom,
+    ) -> None:
         self._store = store
         self._clock = clock
         self._failpoint = failpoint
-        self._keyring = Keyring(store, kms)
+        self._entropy = entropy
+        self._keyring = Keyring(store, kms, entropy)
 
     def require_key(self, tenant: TenantId) -> str:
         """The id of the tenant's KEK, Active now by the KMS's own word; made on the tenant's first use.
@@ -130,12 +140,8 @@ class Vault:
             self._check_parent(newest, keys)
         self._store.make_folder(names.sync_folder(tenant, replica, sync))
         number = parse_point(1 if newest is None else newest.number + 1)
-        return StagedSync(
-            self._store,
-            self._clock,
-            SyncPlan(tenant, replica, sync, header, number, newest, bases, keys),
-            self._failpoint,
-        )
+        plan = SyncPlan(tenant, replica, sync, header, number, newest, bases, keys, self._entropy)
+        return StagedSync(self._store, self._clock, plan, self._failpoint)
 
     def manifest(
         self,

@@ -1,8 +1,8 @@
 """Keys of a disk: one DEK, and what is derived from it. Contexts to the byte: docs/format.md, Key derivation."""
 
-import os
 import struct
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -53,9 +53,8 @@ class DataKey:
         return HKDF(SHA256(), 32, salt=None, info=context).derive(self.value)
 
 
-def new_dek() -> bytes:
-    """256 random bits."""
-    return os.urandom(DEK_BYTES)
+Entropy = Callable[[int], bytes]
+"""So many random bytes: ``os.urandom``. With any other, nonces may repeat and AES-GCM is broken: test vectors only."""
 
 
 def wrapping_context(tenant: TenantId, replica: ReplicaId, disk: DiskKey, epoch: int) -> bytes:

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from common.grain import DIGEST_BYTES
 from common.ids import PointNumber, SyncId
 from target_appliance.seal.grain import NONCE_BYTES, TAG_BYTES
-from target_appliance.seal.keys import FORMAT_VERSION, DataKey
+from target_appliance.seal.keys import FORMAT_VERSION, DataKey, Entropy
 from target_appliance.store.port import WriteFile
 
 CHUNK_RECORDS: Final = 4096
@@ -49,8 +49,11 @@ class ManifestWriter:
     Records must be added in rising order of grains: the caller has checked that.
     """
 
-    def __init__(self, file: WriteFile, key: DataKey, point: PointNumber, sync: SyncId) -> None:
+    def __init__(
+        self, file: WriteFile, key: DataKey, point: PointNumber, sync: SyncId, entropy: Entropy = os.urandom
+    ) -> None:
         self._file = file
+        self._entropy = entropy
         self._cipher = AESGCM(key.manifest_key(point))
         self._binding = key.binding(point)
         self._sync = sync
@@ -77,7 +80,7 @@ class ManifestWriter:
         return self._root.digest()
 
     def _seal(self, plain: bytes, *, last: bool) -> None:
-        nonce = os.urandom(NONCE_BYTES)
+        nonce = self._entropy(NONCE_BYTES)
         sealed = self._cipher.encrypt(nonce, plain, associated_data(self._binding, self._sync, self._chunks, last=last))
         self._file.append([nonce, sealed])
         self._chunks += 1

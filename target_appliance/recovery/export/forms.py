@@ -170,7 +170,7 @@ def _stream(view: DiskView, adapter: str, path: Path, counted: _Counted) -> None
 
 
 def _deflated(grain: int, data: bytes) -> bytes:
-    # Deflate takes 30 ms to learn that random bytes do not shrink, LZ4 takes 30 µs.
+    # Deflate takes 2 ms to learn that random bytes do not shrink, LZ4 a hundredth of that.
     shrinks = len(lz4.block.compress(data, mode="fast", store_size=False)) < GRAIN_BYTES
     packed = zlib.compress(data, _DEFLATE_LEVEL if shrinks else _STORED)
     record = GRAIN_MARKER.pack(grain * GRAIN_SECTORS, len(packed)) + packed

@@ -1,0 +1,1 @@
+"""Files whose every byte is pinned."""
