@@ -153,11 +153,18 @@ def copy_data(source: int, target: int, ranges: list[tuple[int, int]]) -> None:
                 break
             hole = min(os.lseek(source, data, os.SEEK_HOLE), end)
             while data < hole:
-                # Not copy_file_range: between two file systems it is no faster, and some refuse.
-                part = os.pread(source, min(_CHUNK, hole - data), data)
-                _write_all(target, part, data)
-                data += len(part)
+                data += _copy(source, target, data, hole - data)
             at = max(hole, data)
+
+
+def _copy(source: int, target: int, offset: int, length: int) -> int:
+    try:
+        return os.copy_file_range(source, target, length, offset, offset)
+    except OSError:
+        # Between some file systems the kernel does not copy by itself; a real error shows again here.
+        part = os.pread(source, min(_CHUNK, length), offset)
+        _write_all(target, part, offset)
+        return len(part)
 
 
 def _write_all(file: int, data: bytes, offset: int) -> None:
