@@ -92,7 +92,7 @@ def _no_disks(vm: VmInfo, _: Setting) -> Iterator[Finding]:
 
 def _independent(vm: VmInfo, _: Setting) -> Iterator[Finding]:
     for disk in vm.disks:
-        if disk.independent:
+        if disk.independent and disk.backing is not Backing.PHYSICAL_RDM:  # those have a rule and a remedy of their own
             yield _refuse(
                 "independent-disk",
                 f"{_disk(disk)} of {vm.name} is independent, so snapshots leave it out",

@@ -44,7 +44,11 @@ def connect(settings: VCenterSettings, clock: Clock) -> "VCenter":
         KeysapartError: as Session.log_in does.
     """
     session = Session(settings)
-    session.log_in()
+    try:
+        session.log_in()
+    except BaseException:
+        session.close()
+        raise
     return VCenter(session, clock)
 
 

@@ -145,14 +145,16 @@ class Session:
         return call()
 
     def _alive(self) -> None:
-        """Fails with NotAuthenticated when the session is lost: time itself may be asked without one, this may not."""
+        """Fails with NotAuthenticated when the session is lost; says so itself where the vCenter merely shows none."""
         content = self.content
         query = vmodl.query.PropertyCollector
         spec = query.FilterSpec(
-            objectSet=[query.ObjectSpec(obj=content.rootFolder)],
-            propSet=[query.PropertySpec(type=vim.Folder, pathSet=["name"])],
+            objectSet=[query.ObjectSpec(obj=content.sessionManager)],
+            propSet=[query.PropertySpec(type=vim.SessionManager, pathSet=["currentSession"])],
         )
-        content.propertyCollector.RetrievePropertiesEx([spec], query.RetrieveOptions())
+        answer = content.propertyCollector.RetrievePropertiesEx([spec], query.RetrieveOptions())
+        if answer is None or not any(one.propSet for one in answer.objects):
+            raise vim.fault.NotAuthenticated(msg="the session is gone")
 
     def _log_in(self, seen: int) -> None:
         """Log in, unless another thread did since ``seen`` logins were counted."""

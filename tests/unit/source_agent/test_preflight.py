@@ -17,6 +17,7 @@ REFUSED = [
     ("no-disks", vm(disks=()), Setting()),
     ("independent-disk", vm(disks=(disk(independent=True),)), Setting()),
     ("physical-rdm", vm(disks=(disk(backing=Backing.PHYSICAL_RDM),)), Setting()),
+    ("physical-rdm", vm(disks=(disk(backing=Backing.PHYSICAL_RDM, independent=True),)), Setting()),
     ("unknown-backing", vm(disks=(disk(backing=Backing.OTHER),)), Setting()),
     ("virtual-rdm", vm(disks=(disk(backing=Backing.VIRTUAL_RDM),)), Setting()),
     ("shared-bus", vm(disks=(disk(shared_bus=True),)), Setting()),
