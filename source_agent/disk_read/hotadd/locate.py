@@ -24,6 +24,8 @@ from source_agent.vsphere.port import AttachedDisk
 DEFAULT_DEVICE_DIR = Path("/dev/disk/by-path")
 WAIT_SECONDS = 30.0
 """How long the guest's kernel may take to show a disk."""
+GONE_SECONDS = 5.0
+"""How long it may take to drop one."""
 
 _PAUSE_SECONDS = 0.1
 _RESCAN_SECONDS = 2.0
@@ -105,6 +107,15 @@ class Locator:
         with suppress(OSError):
             name = node.resolve().name
             (self._sys_dir / "class" / "block" / name / "device" / "delete").write_text("1")
+
+    def wait_gone(self, node: Path) -> None:
+        """After detaching: wait a little for the node to go, so that the next disk at its address is not taken for it.
+
+        One that stays does no harm yet: it counts as old, and the next attach at its address says so.
+        """
+        deadline = self._clock.monotonic() + GONE_SECONDS
+        while os.path.lexists(node) and self._clock.monotonic() < deadline:
+            self._clock.sleep(_PAUSE_SECONDS)
 
     def _fitting(self, new: list[Path], disk: AttachedDisk, capacity_bytes: int) -> Iterator[list[Path]]:
         """The nodes that fit by each of the three ways, in order."""

@@ -126,6 +126,7 @@ class HotAddReader:
             self._locator.forget(node)
             self._vsphere.detach_disk(entry.vm, key)
             self._journal.detached(entry)
+            self._locator.wait_gone(node)
 
     def _give_back(self, entry: Attachment, key: DiskKey | None, node: Path | None, error: BaseException) -> None:
         """Detach after a failure half-way; what cannot be detached stays in the journal and is noted."""

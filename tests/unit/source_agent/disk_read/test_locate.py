@@ -3,7 +3,7 @@ import os
 import pytest
 
 from common.errors import SourceError
-from source_agent.disk_read.hotadd.locate import WAIT_SECONDS, Locator, size_of
+from source_agent.disk_read.hotadd.locate import GONE_SECONDS, WAIT_SECONDS, Locator, size_of
 from source_agent.vsphere.port import AttachedDisk
 
 SIZE = 65536
@@ -145,6 +145,17 @@ def test_the_kernel_is_told_to_forget(guest, locator):
     switch.touch()
     locator.forget(node)
     assert switch.read_text() == "1"
+
+
+def test_it_waits_for_a_node_to_go_but_not_for_ever(guest, clock):
+    node = guest.node("scsi-1:3")
+    slow = Appearing(clock, node.unlink)
+    guest.locator(slow).wait_gone(node)
+    assert slow.pauses == 3
+    node = guest.node("scsi-1:3")
+    began = clock.monotonic()
+    guest.locator(clock).wait_gone(node)
+    assert GONE_SECONDS <= clock.monotonic() - began < GONE_SECONDS + 1
 
 
 def test_sizes(tmp_path):

@@ -440,6 +440,7 @@ def test_a_reader_waits_for_a_slow_guest_and_for_several_threads(lab, world, vsp
         thread.join()
     assert read == images
     assert hot_added(vsphere) == []
+    assert lab.control("orphans") == []
     reader.close()
 
 
