@@ -137,7 +137,7 @@ class ExtentReader:
 
     def _payload(self, record: memoryview, grain: int, offset: int) -> memoryview:
         if len(record) < GRAIN_MARKER.size:
-            raise LayoutError(f"grain {grain} lies past the end of the file", offset, len(record))
+            raise LayoutError(f"grain {grain} lies past the end of the file", min(offset, self._file.size), len(record))
         first, size = GRAIN_MARKER.unpack_from(record)
         if first != grain * GRAIN_SECTORS or not 0 < size <= self._payload_most:
             raise LayoutError(f"the marker of grain {grain} does not fit", offset, GRAIN_MARKER.size)
