@@ -8,6 +8,7 @@ from types import FrameType
 from common import log
 from common.clock import Clock
 from common.errors import CertificateError, InterruptedSyncError
+from common.hardening import harden
 from common.ids import AgentId, parse_agent
 from common.tls import Identity, load_identity
 from source_agent.config import AgentConfig
@@ -59,6 +60,7 @@ def opened(config: AgentConfig, clock: Clock) -> Iterator[Agent]:
         KeysapartError: a file, the vCenter or the target is not as it should be.
     """
     with ExitStack() as life:
+        harden()
         identity = load_identity(config.target.files, clock)
         own_id = agent_id(identity)
         vcenter = open_vcenter(config, clock)

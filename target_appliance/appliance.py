@@ -3,6 +3,7 @@
 import fcntl
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,15 +11,19 @@ from pathlib import Path
 from typing import Final
 
 from common import log
+from common.address import HostPort, split
 from common.clock import Clock, SystemClock
-from common.errors import BusyError
+from common.errors import BusyError, InternalError
+from common.hardening import harden
 from target_appliance.catalog.catalog import Catalog
 from target_appliance.config import ApplianceConfig
+from target_appliance.health.serve import health_port
 from target_appliance.identity.authority import Authority
 from target_appliance.kms import registry
 from target_appliance.recovery.vault import Vault
 from target_appliance.server.serve import Behind, data_port
 from target_appliance.store.posix import PosixStore
+from target_appliance.store.probe import probe
 
 _log = log.get("appliance")
 
@@ -47,6 +52,7 @@ def serve(
     stopping = threading.Event()
     with ExitStack() as life:
         life.enter_context(_signals(stopping))
+        harden()
         authority = Authority.open(config.authority_dir, config.trust_domain, clock)
         life.enter_context(_only_one(config.state_dir))
         kms = registry.create(config.kms, clock)
@@ -54,11 +60,21 @@ def serve(
         store = PosixStore(config.store_dir)
         life.callback(store.close)
         catalog = life.enter_context(Catalog.open(config.catalog, clock))
+        probe(store)
         vault = Vault(store, kms, clock, failpoint)
         _recover(vault, catalog)
         behind = Behind(vault, catalog, authority, clock, config.limits, config.listen.names)
         port = life.enter_context(data_port(behind, config.listen.data))
-        _log.info("serving", data=config.listen.data, kms=kms.name, store=str(config.store_dir))
+        checks = {
+            "kms": kms.probe,
+            "store": lambda: probe(store),
+            "catalog": catalog.probe,
+            "replication": lambda: _require_listening(config.listen.data),
+        }
+        life.enter_context(health_port(config.listen.health, checks, clock))
+        _log.info(
+            "serving", data=config.listen.data, health=config.listen.health, kms=kms.name, store=str(config.store_dir)
+        )
         while not stopping.wait(_SWEEP_SECONDS):
             port.service.end_silent()
         _log.info("stopping")
@@ -84,6 +100,18 @@ def _only_one(state_dir: Path) -> Iterator[None]:
                 next_step="end that process first, or give this one a state_dir and a store_dir of its own",
             ) from None
         yield
+
+
+def _require_listening(address: HostPort) -> None:
+    """Return if the data port takes connections. Raises InternalError."""
+    try:
+        socket.create_connection(split(address), timeout=2.0).close()
+    except OSError as error:
+        raise InternalError(
+            f"the data port {address} takes no connections ({error.strerror or error})",
+            subject=f"port {address}",
+            next_step="restart the appliance",
+        ) from error
 
 
 def _recover(vault: Vault, catalog: Catalog) -> None:
