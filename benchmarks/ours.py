@@ -60,12 +60,12 @@ def site(work: Path, mib: int) -> Iterator[Site]:
     appliance = [_program("target-appliance"), "--config", str(lab / "appliance.toml")]
     with Child(up, work / "lab.log") as running:
         if (said := running.read_line()) != "ready":
-            raise RuntimeError(f"the lab did not start: {said} {(work / 'lab.log').read_text()[-2000:]}")
+            raise RuntimeError(f"the lab did not start: {said} {running.tail()}")
         Child([*appliance, "init"], work / "appliance.log").finish()
         Child([*appliance, "tenants", "add", "acme", "--out", str(lab / "agent")], work / "appliance.log").finish()
         port = json.loads((lab / "lab.json").read_text())["appliance"]["data"].rpartition(":")[2]
         with Child([*appliance, "serve"], work / "appliance.log") as serving:
-            wait_for_port(int(port))
+            wait_for_port(int(port), serving)
             yield Site(work, serving)
 
 

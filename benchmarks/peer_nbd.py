@@ -41,7 +41,7 @@ def copy_full(disk: Path, work: Path) -> NbdFigures:
     serve += ["--object", f"tls-creds-x509,id=tls,endpoint=server,dir={work},verify-peer=yes"]
     serve += ["--image-opts", f"driver=luks,key-secret=s,file.driver=vmdk,file.file.filename={target}"]
     with Child(serve, log) as server:
-        wait_for_port(port)
+        wait_for_port(port, server)
         url = f"nbds://localhost:{port}/disk?tls-certificates={work}"
         with loopback() as wire, Child(["nbdcopy", str(disk), url], log) as client:
             client.finish()

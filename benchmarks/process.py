@@ -65,9 +65,12 @@ class Child:
         output, _ = self.process.communicate(timeout=timeout)
         self._seconds = time.monotonic() - self._started
         if self.process.returncode:
-            tail = self.log.read_text(errors="replace")[-2000:]
-            raise RuntimeError(f"{' '.join(self.command)} ended with {self.process.returncode}: {tail}")
+            raise RuntimeError(f"{' '.join(self.command)} ended with {self.process.returncode}: {self.tail()}")
         return output.decode()
+
+    def tail(self) -> str:
+        """The end of what it wrote to its log."""
+        return self.log.read_text(errors="replace")[-2000:]
 
     @property
     def seconds(self) -> float:
@@ -132,14 +135,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for_port(port: int, timeout: float = 20) -> None:
-    """Until something listens on the port. Raises TimeoutError."""
+def wait_for_port(port: int, server: Child, timeout: float = 60) -> None:
+    """Until ``server`` listens on the port. Raises RuntimeError when it ends first, or takes too long."""
     deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline and server.process.poll() is None:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
         except OSError:
             time.sleep(0.05)
         else:
             return
-    raise TimeoutError(f"nothing listens on port {port} after {timeout} s")
+    raise RuntimeError(f"{server.command[0]} does not listen on port {port}: {server.tail()}")
