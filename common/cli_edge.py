@@ -74,8 +74,14 @@ def error_object(error: KeysapartError) -> dict[str, Any]:
             "next_step": error.next_step,
             "fault": error.fault.value,
             "retryable": error.retryable,
+            "notes": notes(error),
         }
     }
+
+
+def notes(error: BaseException) -> list[str]:
+    """What else there is to know of a failure: what its clean-up could not remove."""
+    return list(getattr(error, "__notes__", ()))
 
 
 def printable(text: str) -> str:
@@ -97,7 +103,7 @@ def _fail(error: KeysapartError, *, as_json: bool) -> None:
     if as_json:
         emit(error_object(error), (), as_json=True)
     else:
-        say_error(str(error))
+        say_error("; ".join((str(error), *notes(error))))
     raise typer.Exit(error.exit_code) from None
 
 

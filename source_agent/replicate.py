@@ -9,9 +9,10 @@ from pathlib import Path
 
 from common import log
 from common.clock import Clock
-from common.errors import ChangeTrackingError
+from common.errors import ChangeTrackingError, KeysapartError
 from common.extent import Extent
 from common.ids import AgentId
+from common.wire.v1 import replication_pb2 as wire
 from source_agent import preflight
 from source_agent.disk_read.port import BlockReader
 from source_agent.disk_sync import DiskTask
@@ -20,7 +21,7 @@ from source_agent.plan import DiskPlan, HeldPoint, Kind, Plan, plan
 from source_agent.progress import Progress
 from source_agent.report import SyncReport
 from source_agent.stream.channel import Target
-from source_agent.transfer import Transfer
+from source_agent.transfer import Transfer, Transferred
 from source_agent.vsphere.changed_extents import changed_extents
 from source_agent.vsphere.port import Snapshot, VmInfo, VSphere
 from source_agent.vsphere.snapshots import ensure_tracking, leftovers, remove_leftovers, snapshot, untracked
@@ -70,9 +71,38 @@ def sync_vm(agent: Agent, name: str, *, full: bool, progress: Progress) -> SyncR
         warned = findings(agent, vm)
         preflight.require(vm, warned)
         described = agent.target.describe(vm.instance_uuid)
-        held = held_point(vm, described)
         vm = ensure_tracking(agent.vsphere, vm)
-        progress.say(f"{vm.name}: taking a snapshot")
+        done, taken, decided, remains = _cycle(agent, vm, described, full=full, progress=progress)
+    lines = [f"{found.sentence}: {found.remedy}" for found in warned]
+    lines += [f"disk {key} is not tracked: its next sync will be a compare" for key in untracked(taken)]
+    lines += remains
+    return SyncReport(
+        vm=vm.name,
+        replica=vm.instance_uuid,
+        point=done.point,
+        kind=decided.kind.value,
+        bytes_read=sum(disk.bytes_read for disk in done.disks),
+        bytes_sent=sum(disk.bytes_sent for disk in done.disks),
+        stored_bytes=done.stored_bytes,
+        seconds=agent.clock.monotonic() - began,
+        consistency=agent.consistency,
+        disks=done.disks,
+        warnings=tuple(lines),
+    )
+
+
+def _cycle(
+    agent: Agent, vm: VmInfo, described: wire.DescribeReplicaResponse, *, full: bool, progress: Progress
+) -> tuple[Transferred, Snapshot, Plan, list[str]]:
+    """Snapshot, plan, transfer; and what remains to be cleaned up after a commit, in words.
+
+    Once the point is committed nothing takes it back: a snapshot that could not be removed is a warning then, and the
+    next sync removes it.
+    """
+    held = held_point(vm, described)
+    done: Transferred | None = None
+    progress.say(f"{vm.name}: taking a snapshot")
+    try:
         with snapshot(agent.vsphere, vm, agent.agent_id, quiesce=agent.quiesce, clock=agent.clock) as taken:
             decided, tasks = _tasks(agent, vm, taken, held, full=full)
             for disk in decided.disks:
@@ -81,22 +111,12 @@ def sync_vm(agent: Agent, name: str, *, full: bool, progress: Progress) -> SyncR
                 agent.target, agent.reader, taken, described, progress, parallel_disks=agent.parallel_disks
             )
             request = begin_request(vm, taken, decided, agent.consistency, described.newest.number)
-            point, stored, disks = transfer.run(request, tasks)
-    lines = [f"{found.sentence}: {found.remedy}" for found in warned]
-    lines += [f"disk {key} is not tracked: its next sync will be a compare" for key in untracked(taken)]
-    return SyncReport(
-        vm=vm.name,
-        replica=vm.instance_uuid,
-        point=point,
-        kind=decided.kind.value,
-        bytes_read=sum(disk.bytes_read for disk in disks),
-        bytes_sent=sum(disk.bytes_sent for disk in disks),
-        stored_bytes=stored,
-        seconds=agent.clock.monotonic() - began,
-        consistency=agent.consistency,
-        disks=disks,
-        warnings=tuple(lines),
-    )
+            done = transfer.run(request, tasks)
+    except KeysapartError as error:
+        if done is None:
+            raise
+        return done, taken, decided, [str(error)]
+    return done, taken, decided, []
 
 
 def _cleared(agent: Agent, vm: VmInfo) -> VmInfo:

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final
 
 from common import log
@@ -26,6 +27,15 @@ _REDUCERS: Final = 2
 """Threads that read and reduce; more than two gain nothing while gRPC's own thread needs the interpreter too."""
 
 
+@dataclass(frozen=True, slots=True)
+class Transferred:
+    """A committed point, the bytes it takes in the target's store, and what became of each disk."""
+
+    point: PointNumber
+    stored_bytes: int
+    disks: tuple[DiskReport, ...]
+
+
 class Transfer:
     """One sync's way over the wire; used once."""
 
@@ -46,10 +56,8 @@ class Transfer:
         self._progress = progress
         self._at_once = max(1, min(parallel_disks, described.max_streams))
 
-    def run(
-        self, request: wire.BeginSyncRequest, tasks: Sequence[DiskTask]
-    ) -> tuple[PointNumber, int, tuple[DiskReport, ...]]:
-        """Send every disk of ``tasks`` and commit: the point, its bytes in the store, what became of each disk.
+    def run(self, request: wire.BeginSyncRequest, tasks: Sequence[DiskTask]) -> Transferred:
+        """Send every disk of ``tasks`` and commit.
 
         Raises:
             KeysapartError: the first failure; the sync is aborted at the target then, as on a signal.
@@ -64,7 +72,7 @@ class Transfer:
         except BaseException as error:
             self._target.abort(sync, error.message if isinstance(error, KeysapartError) else type(error).__name__)
             raise
-        return parse_point(committed.point), committed.stored_bytes, disks
+        return Transferred(parse_point(committed.point), committed.stored_bytes, disks)
 
     def _send(self, sync: SyncId, tasks: Sequence[DiskTask]) -> tuple[DiskReport, ...]:
         cancellation = Cancellation()

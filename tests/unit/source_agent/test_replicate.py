@@ -7,6 +7,7 @@ import socket
 
 import pytest
 
+from common.cli_edge import error_object
 from common.clock import SystemClock
 from common.errors import (
     BusyError,
@@ -25,6 +26,7 @@ from source_agent.stream.channel import Target
 from source_agent.vsphere.memory import MemorySite, MemoryVSphere
 from target_appliance.kms.port import KekState
 from tests.fakes.served import served
+from tests.faults.vsphere import FaultyVSphere
 
 AGENT = "00000000-0000-4000-8000-00000000000a"
 OTHER = "00000000-0000-4000-8000-00000000000b"
@@ -262,3 +264,29 @@ def test_a_target_that_is_away(world, tmp_path):
         finally:
             target.close()
     assert world.snapshots() == []
+
+
+def test_a_snapshot_that_cannot_be_removed_does_not_undo_the_point(world, tmp_path):
+    def broken():
+        return SourceError("the host is busy", subject="vm web01", next_step="try later")
+
+    faulty = FaultyVSphere(MemoryVSphere(world.site))
+    faulty.fail("remove_snapshot", broken)
+    world.scribble()
+    report = world.sync(world.make_agent(OTHER, tmp_path / "s2", vsphere=faulty))
+    assert report.point == 1
+    assert any("may remain (the host is busy)" in text for text in report.warnings)
+    world.assert_equal(1)
+    assert len(world.snapshots()) == 1
+
+
+def test_what_a_failed_clean_up_leaves_is_a_note_of_the_first_error(world, tmp_path):
+    def broken():
+        return SourceError("the host is busy", subject="vm web01", next_step="try later")
+
+    faulty = FaultyVSphere(MemoryVSphere(world.site))
+    faulty.fail("remove_snapshot", broken)
+    agent = world.make_agent(OTHER, tmp_path / "s2", vsphere=faulty, reader=_Failing(world.site))
+    with pytest.raises(SourceError, match="cannot be opened") as caught:
+        world.sync(agent)
+    assert any("may remain" in note for note in error_object(caught.value)["error"]["notes"])
