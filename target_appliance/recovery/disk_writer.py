@@ -68,7 +68,7 @@ class SealedDiskWriter:
         self._capacities = extent_capacities(place.spec.capacity_bytes)
         self._grains = grain_count(place.spec.capacity_bytes)
         self._sealer = GrainSealer(key, place.point)
-        self._buffer = memoryview(bytearray(_BATCH_GRAINS * grain_record_bytes(PAYLOAD_MOST_BYTES)))
+        self._buffer = memoryview(b"")
         self._last_grain = -1
         self._extent: ExtentWriter | None = None
         self._extent_file: DigestedFile | None = None
@@ -169,6 +169,8 @@ class SealedDiskWriter:
     def _seal(self, extent: ExtentWriter, records: Sequence[GrainRecord]) -> None:
         first = (self._extents_begun - 1) * _EXTENT_GRAINS
         nonces = self._place.entropy(NONCE_BYTES * len(records))
+        if not self._buffer:
+            self._buffer = memoryview(bytearray(_BATCH_GRAINS * grain_record_bytes(PAYLOAD_MOST_BYTES)))
         buffer, at = self._buffer, 0
         entries = bytearray()
         for place, (grain, kind, digest, data) in enumerate(records):

@@ -100,7 +100,7 @@ class ExtentReader:
             LayoutError: a table is not in the file, or names grains past the capacity.
         """
         for number, sector in enumerate(self._directory):
-            for place, entry in enumerate(self._table(number)):
+            for place, entry in enumerate(self._table(number) if sector else ()):
                 if entry:
                     grain = number * TABLE_ENTRIES + place
                     if grain >= self._grains:
