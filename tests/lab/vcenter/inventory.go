@@ -153,7 +153,7 @@ func (b *builder) configSpec(spec machineSpec) types.VirtualMachineConfigSpec {
 		change := add(&types.VirtualDisk{
 			VirtualDevice: types.VirtualDevice{
 				Key: disk.Key, ControllerKey: 1000, UnitNumber: types.NewInt32(int32(unit)),
-				Backing: b.backing(spec, disk, unit),
+				Backing: b.backing(spec, disk, unit), DeviceInfo: &types.Description{Label: fmt.Sprintf("Hard disk %d", unit+1)},
 			},
 			CapacityInBytes: disk.Bytes, CapacityInKB: disk.Bytes / 1024,
 		}, types.VirtualDeviceConfigSpecFileOperationCreate)
