@@ -119,6 +119,10 @@ def _sync(
     context: typer.Context,
     vm: VmName,
     full: Annotated[bool, typer.Option("--full", help="Start a new chain: send everything that is not zero.")] = False,
+    accept_rollback: Annotated[
+        bool,
+        typer.Option("--accept-rollback", help="Go on although the target shows less than it committed before."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Replicate a VM once: snapshot, read what changed, send it, commit a point at the target."""
@@ -129,7 +133,7 @@ def _sync(
 
         config = _configured(context)
         with interruptible(), opened(config, SystemClock()) as agent, shown() as progress:
-            report = sync_vm(agent, vm, full=full, progress=progress)
+            report = sync_vm(agent, vm, full=full, progress=progress, accept_rollback=accept_rollback)
         warnings = [f"warning: {text}" for text in report.warnings]
         emit(report.as_json(), [*warnings, report.sentence()], as_json=as_json)
 

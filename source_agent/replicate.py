@@ -13,7 +13,8 @@ from common.errors import ChangeTrackingError, KeysapartError
 from common.extent import Extent
 from common.ids import AgentId
 from common.wire.v1 import replication_pb2 as wire
-from source_agent import preflight
+from source_agent import bookmark, preflight
+from source_agent.bookmark import Bookmark
 from source_agent.disk_read.port import BlockReader
 from source_agent.disk_sync import DiskTask
 from source_agent.lock import vm_lock
@@ -58,8 +59,15 @@ def findings(agent: Agent, vm: VmInfo) -> tuple[preflight.Finding, ...]:
     return preflight.check(vm, setting)
 
 
-def sync_vm(agent: Agent, name: str, *, full: bool, progress: Progress) -> SyncReport:
+def sync_vm(agent: Agent, name: str, *, full: bool, progress: Progress, accept_rollback: bool = False) -> SyncReport:
     """Replicate the VM called ``name`` once.
+
+    Args:
+        agent: this agent.
+        name: the VM's name, moref or instance UUID.
+        full: start a new chain.
+        progress: told of every step.
+        accept_rollback: go on although the target shows less than it committed before.
 
     Raises:
         KeysapartError: whatever stood in the way; nothing was committed then, unless the message says so.
@@ -71,6 +79,8 @@ def sync_vm(agent: Agent, name: str, *, full: bool, progress: Progress) -> SyncR
         warned = findings(agent, vm)
         preflight.require(vm, warned)
         described = agent.target.describe(vm.instance_uuid)
+        if not accept_rollback:
+            bookmark.check(bookmark.load(agent.state_dir, vm.instance_uuid), _newest(described), vm.name)
         vm = ensure_tracking(agent.vsphere, vm)
         done, taken, decided, remains = _cycle(agent, vm, described, full=full, progress=progress)
     lines = [f"{found.sentence}: {found.remedy}" for found in warned]
@@ -112,11 +122,26 @@ def _cycle(
             )
             request = begin_request(vm, taken, decided, agent.consistency, described.newest.number)
             done = transfer.run(request, tasks)
+            _remember(agent, vm, done)
     except KeysapartError as error:
         if done is None:
             raise
         return done, taken, decided, [str(error)]
     return done, taken, decided, []
+
+
+def _remember(agent: Agent, vm: VmInfo, done: Transferred) -> None:
+    """The bookmark is a guard: failing to write it takes nothing back."""
+    try:
+        bookmark.save(agent.state_dir, vm.instance_uuid, Bookmark(done.point, done.record_hash))
+    except OSError as error:
+        _log.warning("the bookmark was not written", vm=vm.name, cause=error.strerror)
+
+
+def _newest(described: wire.DescribeReplicaResponse) -> Bookmark | None:
+    if not described.HasField("newest"):
+        return None
+    return Bookmark(described.newest.number, described.newest.record_hash)
 
 
 def _cleared(agent: Agent, vm: VmInfo) -> VmInfo:

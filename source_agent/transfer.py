@@ -32,6 +32,8 @@ class Transferred:
     """A committed point, the bytes it takes in the target's store, and what became of each disk."""
 
     point: PointNumber
+    record_hash: bytes
+    """BLAKE3-256 of the point's record."""
     stored_bytes: int
     disks: tuple[DiskReport, ...]
 
@@ -72,7 +74,7 @@ class Transfer:
         except BaseException as error:
             self._target.abort(sync, error.message if isinstance(error, KeysapartError) else type(error).__name__)
             raise
-        return Transferred(parse_point(committed.point), committed.stored_bytes, disks)
+        return Transferred(parse_point(committed.point), committed.record_hash, committed.stored_bytes, disks)
 
     def _send(self, sync: SyncId, tasks: Sequence[DiskTask]) -> tuple[DiskReport, ...]:
         cancellation = Cancellation()

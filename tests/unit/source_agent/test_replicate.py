@@ -290,3 +290,19 @@ def test_what_a_failed_clean_up_leaves_is_a_note_of_the_first_error(world, tmp_p
     with pytest.raises(SourceError, match="cannot be opened") as caught:
         world.sync(agent)
     assert any("may remain" in note for note in error_object(caught.value)["error"]["notes"])
+
+
+def test_a_target_that_was_rolled_back_is_noticed(world):
+    world.scribble()
+    world.sync()
+    world.scribble()
+    world.sync()
+    folder = f"tenants/acme/replicas/{world.vm.instance_uuid}/points"
+    world.server.store.remove_tree(f"{folder}/000002")
+    with pytest.raises(PreconditionError, match="shows point 1.*committed point 2"):
+        world.sync()
+    assert world.snapshots() == []
+    report = sync_vm(world.agent, "web01", full=False, progress=_Quiet(), accept_rollback=True)
+    assert (report.point, report.kind) == (2, "delta")
+    world.assert_equal(2)
+    assert world.sync().point == 3
