@@ -5,10 +5,13 @@ which a key server in the field does. Keys stand in the clear in its SQLite file
 """
 
 import argparse
+import contextlib
 import copy
 import logging
 import os
+import secrets
 import socket
+import sqlite3
 import ssl
 import sys
 import threading
@@ -47,11 +50,23 @@ def main() -> None:
     context.load_verify_locations(options.ca)
     context.load_cert_chain(options.certificate, options.key)
     engine = KmipEngine(policies=copy.deepcopy(policy.policies), database_path=options.database)
+    _number_keys(options.database)
     with socket.create_server(("127.0.0.1", options.port), backlog=64) as listener:
         threading.Thread(target=_end_with_stdin, daemon=True).start()
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         _serve(listener, context, engine, options.idle_seconds)
+
+
+def _number_keys(database: str) -> None:
+    """Let key ids start anywhere: PyKMIP counts from 1, and "1" is found in any file that is searched for a key id."""
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
+        first = 10**17 + secrets.randbelow(10**17)
+        connection.execute(
+            "INSERT INTO sqlite_sequence (name, seq) SELECT 'managed_objects', ? "
+            "WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'managed_objects')",
+            (first,),
+        )
 
 
 def _serve(listener: socket.socket, context: ssl.SSLContext, engine: KmipEngine, idle_seconds: float) -> None:
