@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from common import allocator
 from target_appliance.cli import set_up
 
 app = typer.Typer(
@@ -34,4 +35,5 @@ set_up.add_to(app)
 
 def main() -> None:
     """Run the command line of this process."""
+    allocator.tune()
     app()
