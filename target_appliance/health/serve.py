@@ -1,0 +1,105 @@
+"""The health port: grpc.health.v1 on a listener and a pool of its own, so that a busy data port cannot silence it.
+
+In the clear, because probes of Kubernetes and load balancers bring no client certificate: keep it on loopback or on a
+network of one's own. It tells component names and whether they work, nothing else.
+"""
+
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import OVERALL_HEALTH, HealthServicer
+
+from common import log
+from common.clock import Clock
+from common.errors import BusyError
+from target_appliance.health.checker import Check, Checker
+
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+_CHECK_THREADS = 4
+_WATCH_THREADS = 16
+_CALLS_AT_ONCE = 64
+_GRACE_SECONDS = 1.0
+_OPTIONS = (
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", 4096),
+    ("grpc.max_metadata_size", 8 << 10),
+    ("grpc.max_concurrent_streams", 16),
+)
+
+_log = log.get("health")
+
+
+@dataclass(frozen=True)
+class HealthPort:
+    """An open port."""
+
+    port: int
+
+
+@contextmanager
+def health_port(address: str, checks: Mapping[str, Check], clock: Clock, **pace: float) -> Iterator[HealthPort]:
+    """Serve on ``address`` (``host:port``, port 0 for any free one) while the block runs.
+
+    Args:
+        address: where.
+        checks: by service name; the empty name is SERVING while all of them are.
+        clock: see Checker.
+        pace: ``interval``, ``patience`` and ``tick`` of Checker.
+
+    Raises:
+        BusyError: the port is taken, or the address is not this machine's.
+    """
+    with ExitStack() as life:
+        pool, watches = (ThreadPoolExecutor(size, "health-rpc") for size in (_CHECK_THREADS, _WATCH_THREADS))
+        for each in (pool, watches):
+            life.callback(each.shutdown, cancel_futures=True)
+        # Never non-blocking: it would send while it holds its lock. When a watcher hangs up at that moment, gRPC's event
+        # thread waits for the lock and the sender for the event thread, so all is frozen (seen with grpcio 1.85).
+        servicer = HealthServicer(experimental_non_blocking=False, experimental_thread_pool=watches)
+        board = _Board(servicer, tuple(checks))
+        server = grpc.server(pool, options=_OPTIONS, maximum_concurrent_rpcs=_CALLS_AT_ONCE)
+        health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+        try:
+            port = server.add_insecure_port(address)
+        except RuntimeError:
+            raise BusyError(
+                f"cannot listen on {address}: the port is in use, or the address is not this machine's",
+                subject=f"port {address}",
+                next_step="end the other program, or change listen.health in the configuration",
+            ) from None
+        server.start()
+        life.callback(lambda: server.stop(_GRACE_SECONDS).wait())
+        life.callback(servicer.enter_graceful_shutdown)
+        checker = Checker(checks, board.note, clock, **pace)
+        checker.start()
+        life.callback(checker.stop)
+        yield HealthPort(port)
+
+
+class _Board:
+    """What each component's service says, and the whole's."""
+
+    def __init__(self, servicer: HealthServicer, names: tuple[str, ...]) -> None:
+        self._servicer = servicer
+        self._lock = threading.Lock()
+        self._failing = set(names)
+        for name in (OVERALL_HEALTH, *names):
+            servicer.set(name, _NOT_SERVING)
+
+    def note(self, name: str, trouble: str | None) -> None:
+        """See checker.Report."""
+        with self._lock:
+            if trouble is None:
+                self._failing.discard(name)
+                _log.info("component works", component=name)
+            else:
+                self._failing.add(name)
+                _log.warning("component does not work", component=name, cause=trouble)
+            self._servicer.set(name, _NOT_SERVING if trouble else _SERVING)
+            self._servicer.set(OVERALL_HEALTH, _NOT_SERVING if self._failing else _SERVING)
