@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import lz4.block
 
-from common.grain import GRAIN_BYTES, ZERO_DIGEST, GrainKind, digest, grain_count
+from common.grain import GRAIN_BYTES, ZERO_DIGEST, ZERO_GRAIN, GrainKind, digest, grain_count
 from common.ids import DiskKey, ReplicaId, TenantId, new_sync_id
 from common.sync.events import GrainRecord
 from target_appliance.kms.memory import MemoryKms
@@ -122,6 +122,18 @@ class World:
         with self.vault.view(TENANT, REPLICA, key, number) as view:
             grains = view.read(0, view.grains)
             return b"".join(data or bytes(GRAIN_BYTES) for data in grains)[: view.capacity_bytes]
+
+    def differences(self, number, key=DISK):
+        """Grains of a disk at a point that read as anything else than the model says; any size of disk."""
+        capacity, grains = self.model[number][key]
+        found = {}
+        with self.vault.view(TENANT, REPLICA, key, number) as view:
+            assert view.capacity_bytes == capacity
+            for window in view.windows(256):
+                for place, data in enumerate(view.load(window)):
+                    if data not in (None, ZERO_GRAIN):
+                        found[window.first + place] = data
+        return sorted(grain for grain in found.keys() | grains.keys() if found.get(grain) != grains.get(grain))
 
     def dek(self, key=DISK, epoch=1):
         """The plaintext DEK, for the second reader."""

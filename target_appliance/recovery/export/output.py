@@ -17,7 +17,8 @@ from common.errors import AlreadyExistsError, KeysapartError, NotFoundError, Sto
 _FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def _translate(error: OSError, path: Path) -> KeysapartError:
+def translate(error: OSError, path: Path) -> KeysapartError:
+    """The tree's error for what the medium of ``path`` said."""
     subject = f"file {path}"
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return StoreFullError(
@@ -122,4 +123,4 @@ class Output:
         try:
             yield
         except OSError as error:
-            raise _translate(error, self._path) from error
+            raise translate(error, self._path) from error
