@@ -59,7 +59,7 @@ def health_port(address: str, checks: Mapping[str, Check], clock: Clock, **pace:
         pool, watches = (ThreadPoolExecutor(size, "health-rpc") for size in (_CHECK_THREADS, _WATCH_THREADS))
         for each in (pool, watches):
             life.callback(each.shutdown, cancel_futures=True)
-        # Never non-blocking: it would send while it holds its lock. When a watcher hangs up at that moment, gRPC's event
+        # Never non-blocking: it would send while it holds its lock. When a watcher hangs up then, gRPC's event
         # thread waits for the lock and the sender for the event thread, so all is frozen (seen with grpcio 1.85).
         servicer = HealthServicer(experimental_non_blocking=False, experimental_thread_pool=watches)
         board = _Board(servicer, tuple(checks))

@@ -1,0 +1,107 @@
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from common.clock import SystemClock
+from common.errors import BusyError
+from target_appliance.health.serve import health_port
+from tests.unit.target_appliance.health.test_checker import DOWN, FAST, Switch
+
+Answer = health_pb2.HealthCheckResponse
+COMPONENTS = ("kms", "store", "catalog", "replication")
+
+
+@contextmanager
+def stub(port: int) -> Iterator[health_pb2_grpc.HealthStub]:
+    # A connection of its own: streams of one connection are capped.
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    with grpc.insecure_channel(f"127.0.0.1:{port}", options) as channel:
+        yield health_pb2_grpc.HealthStub(channel)
+
+
+def follow(answers: Iterator[Answer], wanted: int) -> None:
+    for answer in answers:
+        if answer.status == wanted:
+            return
+
+
+def test_each_component_and_the_whole_tell_what_the_checks_found() -> None:
+    switches = {name: Switch() for name in COMPONENTS}
+    with health_port("127.0.0.1:0", switches, SystemClock(), **FAST) as opened, stub(opened.port) as health:
+        whole, kms = (
+            health.Watch(health_pb2.HealthCheckRequest(service=name), timeout=60, wait_for_ready=True)
+            for name in ("", "kms")
+        )
+        follow(whole, Answer.SERVING)
+        follow(kms, Answer.SERVING)
+        switches["kms"].error = DOWN
+        follow(kms, Answer.NOT_SERVING)
+        follow(whole, Answer.NOT_SERVING)
+        for name in ("store", "catalog", "replication"):
+            assert health.Check(health_pb2.HealthCheckRequest(service=name)).status == Answer.SERVING
+        switches["kms"].error = None
+        follow(kms, Answer.SERVING)
+        follow(whole, Answer.SERVING)
+        whole.cancel()
+        kms.cancel()
+
+
+def test_before_the_first_check_nothing_serves_and_an_unknown_name_is_told() -> None:
+    switch = Switch()
+    switch.free.clear()
+    with health_port("127.0.0.1:0", {"kms": switch}, SystemClock(), **FAST) as opened, stub(opened.port) as health:
+        for name in ("", "kms"):
+            answer = health.Check(health_pb2.HealthCheckRequest(service=name), wait_for_ready=True, timeout=30)
+            assert answer.status == Answer.NOT_SERVING
+        with pytest.raises(grpc.RpcError) as refused:
+            health.Check(health_pb2.HealthCheckRequest(service="nonsense"))
+        assert refused.value.code() == grpc.StatusCode.NOT_FOUND
+        switch.free.set()
+
+
+def test_more_watchers_than_threads_do_not_keep_a_probe_waiting() -> None:
+    with ExitStack() as opened:
+        port = opened.enter_context(health_port("127.0.0.1:0", {"kms": Switch()}, SystemClock(), **FAST)).port
+        watching = [opened.enter_context(stub(port)) for _ in range(4)]
+        first = watching[0].Watch(health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=60)
+        follow(first, Answer.SERVING)
+        more = [health.Watch(health_pb2.HealthCheckRequest(), timeout=60) for health in watching for _ in range(8)]
+        probe = opened.enter_context(stub(port))
+        for _ in range(5):
+            assert probe.Check(health_pb2.HealthCheckRequest(), timeout=30).status == Answer.SERVING
+        for watch in (first, *more):
+            watch.cancel()
+
+
+def test_watchers_that_hang_up_while_the_status_changes_freeze_nothing() -> None:
+    switch = Switch()
+    with health_port("127.0.0.1:0", {"kms": switch}, SystemClock(), **FAST) as opened, stub(opened.port) as health:
+        for turn in range(40):
+            watches = [health.Watch(health_pb2.HealthCheckRequest(service="kms"), timeout=60) for _ in range(4)]
+            for watch in watches:
+                next(watch)
+            switch.error = None if turn % 2 else DOWN
+            for watch in watches:
+                watch.cancel()
+            health.Check(health_pb2.HealthCheckRequest(), timeout=30, wait_for_ready=True)
+
+
+def test_a_port_in_use_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(BusyError, match=address), health_port(address, {}, SystemClock()):
+            pass
+
+
+def test_it_closes_while_a_check_hangs() -> None:
+    switch = Switch()
+    switch.free.clear()
+    with health_port("127.0.0.1:0", {"kms": switch}, SystemClock(), **FAST) as opened:
+        port = opened.port
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    switch.free.set()
