@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from common import allocator
-from target_appliance.cli import set_up
+from target_appliance.cli import recovery, replicas, set_up
 
 app = typer.Typer(
     name="target-appliance",
@@ -30,7 +30,8 @@ def _options(
     context.obj = config
 
 
-set_up.add_to(app)
+for group in (set_up, replicas, recovery):
+    group.add_to(app)
 
 
 def main() -> None:

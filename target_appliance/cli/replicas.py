@@ -1,0 +1,148 @@
+"""``replicas``, ``points`` and ``catalog``: what the appliance holds."""
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from common.cli_edge import edge, emit, table
+from target_appliance.cli.options import AsJson, ReplicaName, Tenant, configured
+
+if TYPE_CHECKING:
+    from target_appliance.catalog.model import ReplicaRow
+    from target_appliance.recovery.types import PointRecord
+
+_MIB = 1 << 20
+_catalog = typer.Typer(no_args_is_help=True, help="Look after the catalog, which the store can rebuild.")
+
+
+def add_to(app: typer.Typer) -> None:
+    """Hang these commands into the tree."""
+    app.command("replicas")(_replicas)
+    app.command("points")(_points)
+    app.add_typer(_catalog, name="catalog")
+
+
+def _replicas(context: typer.Context, tenant: Tenant = None, as_json: AsJson = False) -> None:
+    """List the replicas that the appliance holds, with their newest points."""
+    with edge(as_json=as_json):
+        from common.ids import parse_tenant  # noqa: PLC0415
+        from target_appliance.at_rest import opened  # noqa: PLC0415
+
+        wanted = None if tenant is None else parse_tenant(tenant)
+        with opened(configured(context)) as held:
+            rows = held.catalog.replicas(wanted)
+        lines = table(
+            ("tenant", "vm", "replica", "points", "newest", "of", "MiB"),
+            [
+                (
+                    row.tenant,
+                    row.vm_name,
+                    row.replica,
+                    str(row.points),
+                    str(row.newest or "-"),
+                    _time(row.newest_time),
+                    f"{row.stored_bytes / _MIB:.1f}",
+                )
+                for row in rows
+            ],
+        )
+        emit({"replicas": [_replica(row) for row in rows]}, lines, as_json=as_json)
+
+
+def _points(context: typer.Context, replica: ReplicaName, tenant: Tenant = None, as_json: AsJson = False) -> None:
+    """List a replica's points, with what each holds of which disk."""
+    with edge(as_json=as_json):
+        from common.ids import parse_tenant  # noqa: PLC0415
+        from target_appliance.at_rest import opened  # noqa: PLC0415
+
+        with opened(configured(context)) as held:
+            row = held.catalog.find_replica(replica, None if tenant is None else parse_tenant(tenant))
+            sizes = {point.number: point.stored_bytes for point in held.catalog.points(row.tenant, row.replica)}
+            records = held.vault.points(row.tenant, row.replica)
+        lines = table(
+            ("point", "of", "kind", "consistency", "MiB", "disks"),
+            [
+                (
+                    str(record.number),
+                    _time(record.snapshot_time),
+                    record.kind.value,
+                    record.consistency,
+                    f"{sizes.get(record.number, 0) / _MIB:.1f}",
+                    ", ".join(f"{disk.spec.key} ({disk.grains} grains)" for disk in record.disks),
+                )
+                for record in records
+            ],
+        )
+        points = [_point(record, sizes.get(record.number)) for record in records]
+        emit({**_replica(row), "points": points}, lines, as_json=as_json)
+
+
+@_catalog.command("rebuild")
+def _rebuild(context: typer.Context, as_json: AsJson = False) -> None:
+    """Forget what the catalog knows of replicas and points, and read it from the store again.
+
+    Damaged points are named; run verify on their replicas.
+    """
+    with edge(as_json=as_json):
+        from target_appliance.at_rest import opened  # noqa: PLC0415
+
+        with opened(configured(context)) as held:
+            found = held.catalog.rebuild(held.vault)
+        damaged = [
+            {"tenant": tenant, "replica": replica, "point": point, "cause": cause}
+            for (tenant, replica, point), cause in sorted(found.damaged.items())
+        ]
+        lines = [f"{len(found.tenants)} tenants, {len(found.vm_names)} replicas, {len(found.points)} points"]
+        lines += [f"damaged: replica {row['replica']} point {row['point']}: {row['cause']}" for row in damaged]
+        result = {
+            "tenants": len(found.tenants),
+            "replicas": len(found.vm_names),
+            "points": len(found.points),
+            "damaged": damaged,
+        }
+        emit(result, lines, as_json=as_json)
+
+
+def _time(seconds: int | None) -> str:
+    return "-" if seconds is None else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def _iso(seconds: int | None) -> str | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat()
+
+
+def _replica(row: "ReplicaRow") -> dict[str, Any]:
+    return {
+        "tenant": row.tenant,
+        "vm": row.vm_name,
+        "replica": row.replica,
+        "point_count": row.points,
+        "newest": row.newest,
+        "newest_time": _iso(row.newest_time),
+        "stored_bytes": row.stored_bytes,
+    }
+
+
+def _point(record: "PointRecord", stored_bytes: int | None) -> dict[str, Any]:
+    return {
+        "point": record.number,
+        "kind": record.kind.value,
+        "time": _iso(record.snapshot_time),
+        "committed": _iso(record.commit_time),
+        "consistency": record.consistency,
+        "parent": record.parent,
+        "record_hash": record.record_hash.hex(),
+        "stored_bytes": stored_bytes,
+        "disks": [
+            {
+                "key": disk.spec.key,
+                "label": disk.spec.label,
+                "capacity_bytes": disk.spec.capacity_bytes,
+                "kind": disk.spec.kind.value,
+                "base_point": disk.base_point,
+                "grains": disk.grains,
+            }
+            for disk in record.disks
+        ],
+    }
