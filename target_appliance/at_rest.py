@@ -5,8 +5,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from common.clock import SystemClock
+from common.errors import NotFoundError
 from common.hardening import harden
+from common.ids import parse_tenant
 from target_appliance.catalog.catalog import Catalog
+from target_appliance.catalog.model import ReplicaRow
 from target_appliance.config import ApplianceConfig
 from target_appliance.identity.authority import Authority
 from target_appliance.kms import registry
@@ -21,6 +24,24 @@ class AtRest:
 
     vault: Vault
     catalog: Catalog
+    authority: Authority
+
+    def find_replica(self, wanted: str, tenant: str | None) -> ReplicaRow:
+        """The replica whose id, or whose VM's name, is ``wanted``.
+
+        The store has the last word: after a crash it may hold what the catalog will only learn at the next start.
+
+        Raises:
+            InvalidInputError: ``tenant`` is no tenant's name.
+            NotFoundError: there is none.
+            PreconditionError: several VMs bear the name.
+        """
+        owner = None if tenant is None else parse_tenant(tenant)
+        try:
+            return self.catalog.find_replica(wanted, owner)
+        except NotFoundError:
+            self.catalog.reconcile(self.vault)
+            return self.catalog.find_replica(wanted, owner)
 
 
 @contextmanager
@@ -34,10 +55,10 @@ def opened(config: ApplianceConfig) -> Iterator[AtRest]:
     clock = SystemClock()
     with ExitStack() as life:
         harden()
-        Authority.open(config.authority_dir, config.trust_domain, clock)
+        authority = Authority.open(config.authority_dir, config.trust_domain, clock)
         store = PosixStore(config.store_dir)
         life.callback(store.close)
         kms = LazyKms(lambda: registry.create(config.kms, clock))
         life.callback(kms.close)
         catalog = life.enter_context(Catalog.open(config.catalog, clock))
-        yield AtRest(Vault(store, kms, clock), catalog)
+        yield AtRest(Vault(store, kms, clock), catalog, authority)

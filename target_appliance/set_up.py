@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from common.clock import Clock, SystemClock
-from common.errors import AlreadyExistsError, KeysapartError
+from common.errors import AlreadyExistsError, CertificateError, KeysapartError
 from common.ids import AgentId, TenantId, parse_tenant
 from common.private_file import PUBLIC, write_file
 from target_appliance.catalog.catalog import Catalog
@@ -120,6 +120,20 @@ def add_tenant(config: ApplianceConfig, name: str, folder: Path, clock: Clock | 
     write_file(folder / "agent.crt", issued.certificate_pem, mode=PUBLIC)
     write_file(folder / "ca.crt", authority.ca_pem, mode=PUBLIC, replace=True)
     return Added(tenant, new, identity.agent, identity.not_after, folder)
+
+
+def register_issued(authority: Authority, catalog: Catalog, clock: Clock | None = None) -> int:
+    """Put back into the catalog whom the authority issued certificates that are still valid; returns how many."""
+    now, registered = (clock or SystemClock()).now(), 0
+    for pem in authority.issued():
+        try:
+            identity = identify(pem, authority.trust, now)
+        except CertificateError:  # expired: nobody is let in with it anyway
+            continue
+        catalog.add_tenant(identity.tenant)
+        catalog.put_agent(agent_row(identity, pem))
+        registered += 1
+    return registered
 
 
 def list_tenants(config: ApplianceConfig, clock: Clock | None = None) -> list[dict[str, Any]]:

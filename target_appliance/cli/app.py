@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from common import allocator
-from target_appliance.cli import recovery, replicas, set_up
+from target_appliance.cli import keys, recovery, replicas, set_up
 
 app = typer.Typer(
     name="target-appliance",
@@ -30,7 +30,7 @@ def _options(
     context.obj = config
 
 
-for group in (set_up, replicas, recovery):
+for group in (set_up, replicas, recovery, keys):
     group.add_to(app)
 
 

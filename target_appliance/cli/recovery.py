@@ -38,12 +38,12 @@ def _verify(  # noqa: PLR0917  a command's options
     Exit code 6 when something is damaged, 5 when something could not be read.
     """
     with edge(as_json=as_json):
-        from common.ids import parse_point, parse_tenant  # noqa: PLC0415
+        from common.ids import parse_point  # noqa: PLC0415
         from common.progress import counted  # noqa: PLC0415
         from target_appliance.at_rest import opened  # noqa: PLC0415
 
         with opened(configured(context)) as held:
-            row = held.catalog.find_replica(replica, None if tenant is None else parse_tenant(tenant))
+            row = held.find_replica(replica, tenant)
             total = None if point is not None else row.stored_bytes
             with counted(f"verify {row.vm_name}", total) as progress:
                 report = held.vault.verify(
@@ -108,7 +108,7 @@ def _export(  # noqa: PLR0917  a command's options
     """Write a disk as it was at a point to a file in the clear, readable by its owner only."""
     with edge(as_json=as_json):
         from common.errors import InvalidInputError  # noqa: PLC0415
-        from common.ids import parse_disk_key, parse_point, parse_tenant  # noqa: PLC0415
+        from common.ids import parse_disk_key, parse_point  # noqa: PLC0415
         from common.progress import counted  # noqa: PLC0415
         from target_appliance.at_rest import opened  # noqa: PLC0415
         from target_appliance.recovery.export.forms import Form  # noqa: PLC0415
@@ -119,7 +119,7 @@ def _export(  # noqa: PLR0917  a command's options
             )
         key = parse_disk_key(disk)
         with opened(configured(context)) as held:
-            row = held.catalog.find_replica(replica, None if tenant is None else parse_tenant(tenant))
+            row = held.find_replica(replica, tenant)
             number = parse_point(point if point is not None else row.newest or 0)
             record = held.vault.point(row.tenant, row.replica, number)
             found = record.disk(key)

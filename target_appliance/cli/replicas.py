@@ -51,56 +51,67 @@ def _replicas(context: typer.Context, tenant: Tenant = None, as_json: AsJson = F
 
 
 def _points(context: typer.Context, replica: ReplicaName, tenant: Tenant = None, as_json: AsJson = False) -> None:
-    """List a replica's points, with what each holds of which disk."""
+    """List a replica's points, with what each holds of which disk, as the store has them."""
     with edge(as_json=as_json):
-        from common.ids import parse_tenant  # noqa: PLC0415
+        from common.errors import DamagedError  # noqa: PLC0415
         from target_appliance.at_rest import opened  # noqa: PLC0415
 
+        points, damaged = [], []
         with opened(configured(context)) as held:
-            row = held.catalog.find_replica(replica, None if tenant is None else parse_tenant(tenant))
-            sizes = {point.number: point.stored_bytes for point in held.catalog.points(row.tenant, row.replica)}
-            records = held.vault.points(row.tenant, row.replica)
+            row = held.find_replica(replica, tenant)
+            for number in held.vault.point_numbers(row.tenant, row.replica):
+                try:
+                    record = held.vault.point(row.tenant, row.replica, number)
+                except DamagedError as error:
+                    damaged.append({"point": number, "cause": error.message})
+                else:
+                    points.append(_point(record, held.vault.stored_bytes(row.tenant, row.replica, number)))
         lines = table(
             ("point", "of", "kind", "consistency", "MiB", "disks"),
             [
                 (
-                    str(record.number),
-                    _time(record.snapshot_time),
-                    record.kind.value,
-                    record.consistency,
-                    f"{sizes.get(record.number, 0) / _MIB:.1f}",
-                    ", ".join(f"{disk.spec.key} ({disk.grains} grains)" for disk in record.disks),
+                    str(point["point"]),
+                    point["time"],
+                    point["kind"],
+                    point["consistency"],
+                    f"{point['stored_bytes'] / _MIB:.1f}",
+                    ", ".join(f"{disk['key']} ({disk['grains']} grains)" for disk in point["disks"]),
                 )
-                for record in records
+                for point in points
             ],
         )
-        points = [_point(record, sizes.get(record.number)) for record in records]
-        emit({**_replica(row), "points": points}, lines, as_json=as_json)
+        lines += [f"damaged: point {each['point']}: {each['cause']}" for each in damaged]
+        emit({**_replica(row), "points": points, "damaged": damaged}, lines, as_json=as_json)
 
 
 @_catalog.command("rebuild")
 def _rebuild(context: typer.Context, as_json: AsJson = False) -> None:
-    """Forget what the catalog knows of replicas and points, and read it from the store again.
+    """Make the catalog again from the store, and its agents from the certificates that were issued.
 
     Damaged points are named; run verify on their replicas.
     """
     with edge(as_json=as_json):
         from target_appliance.at_rest import opened  # noqa: PLC0415
+        from target_appliance.set_up import register_issued  # noqa: PLC0415
 
         with opened(configured(context)) as held:
             found = held.catalog.rebuild(held.vault)
+            agents = register_issued(held.authority, held.catalog)
+            held.catalog.reconcile(held.vault)  # what was committed while the store was read
+            tenants, rows = held.catalog.tenants(), held.catalog.replicas()
         damaged = [
             {"tenant": tenant, "replica": replica, "point": point, "cause": cause}
             for (tenant, replica, point), cause in sorted(found.damaged.items())
         ]
-        lines = [f"{len(found.tenants)} tenants, {len(found.vm_names)} replicas, {len(found.points)} points"]
-        lines += [f"damaged: replica {row['replica']} point {row['point']}: {row['cause']}" for row in damaged]
         result = {
-            "tenants": len(found.tenants),
-            "replicas": len(found.vm_names),
-            "points": len(found.points),
+            "tenants": len(tenants),
+            "agents": agents,
+            "replicas": len(rows),
+            "points": sum(row.points for row in rows),
             "damaged": damaged,
         }
+        lines = [f"{len(tenants)} tenants, {agents} agents, {len(rows)} replicas, {result['points']} points"]
+        lines += [f"damaged: replica {row['replica']} point {row['point']}: {row['cause']}" for row in damaged]
         emit(result, lines, as_json=as_json)
 
 
@@ -124,7 +135,7 @@ def _replica(row: "ReplicaRow") -> dict[str, Any]:
     }
 
 
-def _point(record: "PointRecord", stored_bytes: int | None) -> dict[str, Any]:
+def _point(record: "PointRecord", stored_bytes: int) -> dict[str, Any]:
     return {
         "point": record.number,
         "kind": record.kind.value,

@@ -1,5 +1,6 @@
 """A key server that is set up at its first use: commands that need no key need no key server either."""
 
+import threading
 from collections.abc import Callable
 
 from common.ids import TenantId
@@ -12,11 +13,13 @@ class LazyKms:
     def __init__(self, make: Callable[[], Kms]) -> None:
         self._make = make
         self._made: Kms | None = None
+        self._making = threading.Lock()
 
     def _kms(self) -> Kms:
-        if self._made is None:
-            self._made = self._make()
-        return self._made
+        with self._making:
+            if self._made is None:
+                self._made = self._make()
+            return self._made
 
     @property
     def name(self) -> str:
