@@ -56,7 +56,7 @@ def load(path: Path, model: type[M]) -> M:
         return model.model_validate(values, context={FOLDER: path.resolve().parent})
     except ValidationError as error:
         raise ConfigError(
-            f"{path}: {'; '.join(_describe(item) for item in error.errors())}",
+            f"{'; '.join(_describe(item) for item in error.errors())} (in {path})",
             subject=subject,
             next_step="correct it; the example.toml under deploy/ explains every option",
         ) from None

@@ -137,9 +137,10 @@ def explain_refusal(address: str, identity: Identity, *, timeout_seconds: float 
             context.wrap_socket(plain, server_hostname=host) as secure,
         ):
             # In TLS 1.3 the server judges our certificate after our side of the handshake is over: its verdict
-            # arrives with the first read.
+            # arrives with the first read. gRPC servers hang up without an alert; one that accepts us speaks first.
             secure.settimeout(timeout_seconds)
-            secure.recv(1)
+            if not _first_byte(secure):
+                return _refused(address, "it hangs up on it")
     except ssl.SSLCertVerificationError as error:
         return CertificateError(
             f"the target at {address} shows a certificate that {identity.files.ca} does not vouch for"
@@ -148,11 +149,7 @@ def explain_refusal(address: str, identity: Identity, *, timeout_seconds: float 
             next_step="check the address, and that the CA file is the one this target's operator handed over",
         )
     except ssl.SSLError as error:
-        return CertificateError(
-            f"the target at {address} refuses this agent's certificate ({error.reason or error})",
-            subject=subject,
-            next_step="have its operator issue a certificate with target-appliance tenants add",
-        )
+        return _refused(address, str(error.reason or error))
     except OSError as error:
         return TargetUnavailableError(
             f"the target at {address} does not answer ({error.strerror or error})",
@@ -160,3 +157,18 @@ def explain_refusal(address: str, identity: Identity, *, timeout_seconds: float 
             next_step="check that target-appliance serves there and that the network lets the agent through",
         )
     return None
+
+
+def _first_byte(secure: ssl.SSLSocket) -> bytes:
+    try:
+        return secure.recv(1)
+    except (ConnectionResetError, ssl.SSLEOFError):
+        return b""
+
+
+def _refused(address: str, how: str) -> CertificateError:
+    return CertificateError(
+        f"the target at {address} refuses this agent's certificate ({how})",
+        subject=f"target {address}",
+        next_step="have its operator issue one with target-appliance tenants add",
+    )

@@ -14,6 +14,7 @@ from source_agent.vsphere.port import Backing, DiskInfo, VmInfo
 SECTOR_BYTES = 512
 _OLDEST_HARDWARE = 7
 _TIB = 1 << 40
+_UPGRADE = "upgrade the VM's hardware compatibility"
 
 
 class Severity(enum.StrEnum):
@@ -72,7 +73,7 @@ def _hardware(vm: VmInfo, _: Setting) -> Iterator[Finding]:
         yield _refuse(
             "hardware-version",
             f"{vm.name} has virtual hardware version {vm.hardware_version}, change tracking needs {_OLDEST_HARDWARE}",
-            "upgrade the VM's hardware compatibility",
+            _UPGRADE,
         )
 
 
@@ -81,7 +82,7 @@ def _tracking(vm: VmInfo, _: Setting) -> Iterator[Finding]:
         yield _refuse(
             "tracking-unsupported",
             f"{vm.name} does not support changed-block tracking",
-            "upgrade the VM's hardware compatibility and move it to a host that supports it",
+            _UPGRADE if vm.hardware_version < _OLDEST_HARDWARE else "move the VM to a host that supports it",
         )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from common import log
 from common.clock import Clock
-from common.errors import ChangeTrackingError, KeysapartError
+from common.errors import BusyError, ChangeTrackingError, KeysapartError
 from common.extent import Extent
 from common.ids import AgentId
 from common.wire.v1 import replication_pb2 as wire
@@ -78,7 +78,7 @@ def sync_vm(agent: Agent, name: str, *, full: bool, progress: Progress, accept_r
         vm = _cleared(agent, vm)
         warned = findings(agent, vm)
         preflight.require(vm, warned)
-        described = agent.target.describe(vm.instance_uuid)
+        described = _described(agent, vm)
         if not accept_rollback:
             bookmark.check(bookmark.load(agent.state_dir, vm.instance_uuid), _newest(described), vm.name)
         vm = ensure_tracking(agent.vsphere, vm)
@@ -99,6 +99,18 @@ def sync_vm(agent: Agent, name: str, *, full: bool, progress: Progress, accept_r
         disks=done.disks,
         warnings=tuple(lines),
     )
+
+
+def _described(agent: Agent, vm: VmInfo) -> wire.DescribeReplicaResponse:
+    """What the target holds; a refusal because of another agent names the VM, of which the target knows the id only."""
+    try:
+        return agent.target.describe(vm.instance_uuid)
+    except BusyError as error:
+        raise BusyError(
+            f"VM {vm.name} is being synced by another agent ({error.message})",
+            subject=f"vm {vm.name}",
+            next_step=error.next_step,
+        ) from error
 
 
 def _cycle(

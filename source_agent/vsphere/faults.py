@@ -84,18 +84,28 @@ CHANGED_AREAS: Mapping[type[BaseException], Row] = {
 """What differs when changed areas are asked for."""
 
 _OTHER: Row = (SourceError, "look at the vCenter's tasks and log")
-_UNDERSTOOD = (vmodl.MethodFault, OSError, HTTPException)
+_TRANSPORT = (OSError, HTTPException)
+_UNDERSTOOD = (vmodl.MethodFault, *_TRANSPORT)
 
 
 def translate(
-    error: Exception, what: str, subject: str, overrides: Mapping[type[BaseException], Row] | None = None
+    error: Exception,
+    what: str,
+    subject: str,
+    overrides: Mapping[type[BaseException], Row] | None = None,
+    *,
+    address: str = "",
 ) -> KeysapartError:
-    """Our error for a failure of ``what`` (an action in words: "taking the snapshot"); ours pass as they are."""
+    """Our error for a failure of ``what`` (an action in words: "taking the snapshot"); ours pass as they are.
+
+    ``address`` is the vCenter's, told where the failure is one of reaching it.
+    """
     if isinstance(error, KeysapartError):
         return error
     rows = {**TABLE, **(overrides or {})}
     kind, next_step = next((rows[ancestor] for ancestor in type(error).__mro__ if ancestor in rows), _OTHER)
-    return kind(f"{what} failed: {vendor_text(error)}", subject=subject, next_step=next_step)
+    at = f"{address}: " if address and isinstance(error, _TRANSPORT) else ""
+    return kind(f"{what} failed ({at}{vendor_text(error)})", subject=subject, next_step=next_step)
 
 
 def vendor_text(error: Exception) -> str:
@@ -105,6 +115,10 @@ def vendor_text(error: Exception) -> str:
         return f"the vCenter's answer cannot be understood ({name}: {_line(str(error))})"
     if isinstance(error, vim.fault.NoPermission) and not isinstance(error, vim.fault.NotAuthenticated):
         return f"the login lacks the privilege {_privileges(error)}"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"certificate refused, {_line(getattr(error, 'verify_message', None) or str(error.args[-1]))}"
+    if isinstance(error, OSError):
+        return _line(error.strerror or str(error) or name)
     if not isinstance(error, vmodl.MethodFault):
         return f"{name}: {_line(str(error))}"
     words = [getattr(error, part, None) for part in ("msg", "reason", "file")]

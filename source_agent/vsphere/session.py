@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from pyVmomi import SoapAdapter, VmomiSupport, vim, vmodl
 
-from common.errors import SourceError
+from common.errors import KeysapartError, SourceError
 from source_agent.vsphere.faults import Row, translate
 from source_agent.vsphere.settings import PinnedConnection, VCenterSettings, read_password, tls_context
 
@@ -98,7 +98,7 @@ class Session:
         try:
             return self._reconnected(self._authenticated(call))
         except Exception as error:
-            raise translate(error, what, subject, overrides) from error
+            raise self._translated(error, what, subject, overrides) from error
 
     def mutate(self, what: str, subject: str, call: Callable[[], T]) -> T:
         """The result of ``call``, which changes something and is sent at most once.
@@ -112,7 +112,7 @@ class Session:
         try:
             return call()
         except Exception as error:
-            raise translate(error, what, subject) from error
+            raise self._translated(error, what, subject) from error
 
     def close(self) -> None:
         """Log out as far as the vCenter can be reached, and close all connections; never raises."""
@@ -125,6 +125,12 @@ class Session:
                 pass
             finally:
                 self._stub.DropConnections()
+
+    def _translated(
+        self, error: Exception, what: str, subject: str, overrides: Mapping[type[BaseException], Row] | None = None
+    ) -> KeysapartError:
+        address = f"{self.settings.host}:{self.settings.port}"
+        return translate(error, what, subject, overrides, address=address)
 
     def _authenticated(self, call: Callable[[], T]) -> Callable[[], T]:
         def again() -> T:

@@ -44,10 +44,18 @@ NO_PERMISSION = vim.fault.NoPermission(
 def test_each_fault_has_its_error(fault, kind):
     error = translate(fault, "taking the snapshot", "vm vm-3")
     assert type(error) is kind
-    assert error.message.startswith("taking the snapshot failed: ")
+    assert error.message.startswith("taking the snapshot failed (")
     assert error.subject == "vm vm-3"
     assert error.next_step
     assert error.message.isprintable()
+
+
+def test_what_cannot_be_reached_is_named_with_its_address():
+    refused = ConnectionRefusedError(111, "Connection refused")
+    error = translate(refused, "logging in to the vCenter", "vcenter", address="vc.example:443")
+    assert error.message == "logging in to the vCenter failed (vc.example:443: Connection refused)"
+    answered = translate(vmodl.fault.SystemError(reason="odd"), "asking", "vm vm-3", address="vc.example:443")
+    assert answered.message == "asking failed (SystemError: odd)"
 
 
 def test_our_own_errors_pass():

@@ -71,7 +71,7 @@ def test_another_certificate_than_the_pinned_is_refused(lab):
 def test_another_authority_is_refused(lab, tmp_path):
     Authority("another", tmp_path / "other.crt")
     before = calls(lab, "Login")
-    with pytest.raises(errors.CertificateError, match="CERTIFICATE_VERIFY_FAILED"):
+    with pytest.raises(errors.CertificateError, match="certificate refused, "):
         login(lab, ca_file=tmp_path / "other.crt")
     assert calls(lab, "Login") == before
 
