@@ -145,7 +145,7 @@ class _Demo:
             pair.done(*words)
             saved = self._images / f"{VM}-{disk.key}.raw"
             same = subprocess.run(
-                ["qemu-img", "compare", "-f", "raw", "-F", "raw", "-s", saved, out],
+                ["qemu-img", "compare", "-f", "raw", "-F", "raw", saved, out],
                 capture_output=True,
                 text=True,
                 check=False,
