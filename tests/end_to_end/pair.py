@@ -44,12 +44,18 @@ class Outcome:
 class Appliance:
     """A serving ``target-appliance``; its log is a file beside the lab."""
 
-    def __init__(self, config: Path, address: tuple[str, int], log: Path, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        config: Path,
+        address: tuple[str, int],
+        log: Path,
+        env: dict[str, str] | None = None,
+        command: list[Any] | None = None,
+    ) -> None:
         self.log = log
+        command = command or [BIN / "target-appliance", "--config", config, "serve"]
         with log.open("ab") as sink:
-            self.process = subprocess.Popen(
-                [BIN / "target-appliance", "--config", config, "serve"], stdout=sink, stderr=sink, env=env
-            )
+            self.process = subprocess.Popen(command, stdout=sink, stderr=sink, env=env)
         deadline = time.monotonic() + _START_SECONDS
         while True:
             with contextlib.suppress(OSError), socket.create_connection(address, timeout=1):
@@ -102,9 +108,9 @@ class Pair:
         if self.appliance is not None:
             self.appliance.stop()
 
-    def serve(self, env: dict[str, str] | None = None) -> Appliance:
-        """Start the appliance (again)."""
-        self.appliance = Appliance(self.config, ("127.0.0.1", self.lab.data_port), self.log, env)
+    def serve(self, env: dict[str, str] | None = None, command: list[Any] | None = None) -> Appliance:
+        """Start the appliance (again); ``command`` in place of ``target-appliance serve``."""
+        self.appliance = Appliance(self.config, ("127.0.0.1", self.lab.data_port), self.log, env, command)
         return self.appliance
 
     def target(self, *words: object) -> Outcome:
