@@ -13,7 +13,7 @@ from common.ids import TenantId
 from target_appliance.config import KmipSettings
 from target_appliance.kms.kmip import messages
 from target_appliance.kms.kmip.messages import RefusedError
-from target_appliance.kms.kmip.pool import Pool
+from target_appliance.kms.kmip.pool import Deadlines, Pool
 from target_appliance.kms.kmip.transport import Identity
 from target_appliance.kms.port import ALGORITHM, KekState, WrappedKey
 from target_appliance.kms.software import NONCE_BYTES, TAG_BYTES, altered, not_active
@@ -39,10 +39,10 @@ class KmipKms:
     associated data. A server that does not is never used.
     """
 
-    def __init__(self, settings: KmipSettings, clock: Clock) -> None:
+    def __init__(self, settings: KmipSettings, clock: Clock, deadlines: Deadlines | None = None) -> None:
         identity = Identity(settings.ca_file, settings.certificate_file, settings.key_file)
         identity.context()  # shows wrong files at the start instead of at the first call
-        self._pool = Pool(settings.endpoints, settings.server_name, identity, clock)
+        self._pool = Pool(settings.endpoints, settings.server_name, identity, clock, deadlines or Deadlines())
         self._passed = False
         self.name = f"kmip {', '.join(settings.endpoints)}"
 

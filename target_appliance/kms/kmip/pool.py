@@ -5,6 +5,7 @@ Key servers and what stands before them cut idle connections, some after 30 seco
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 from common import log
@@ -14,25 +15,40 @@ from common.errors import KmsUnavailableError
 from target_appliance.kms.kmip.messages import GarbledError
 from target_appliance.kms.kmip.transport import BrokenError, Connection, Identity
 
-CONNECT_SECONDS = 5.0
-CALL_SECONDS = 10.0
-IDLE_SECONDS = 25.0
 _KEPT = 4
 
 T = TypeVar("T")
 _log = log.get("kms")
 
 
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """Seconds that things may take."""
+
+    connect: float = 5.0
+    """TCP and TLS handshake, per endpoint."""
+    call: float = 10.0
+    """A whole call, reconnect and failover included."""
+    idle: float = 25.0
+    """A connection unused for so long is not used again."""
+
+
 class Pool:
     """Connections to servers that hold the same keys. Thread-safe: a connection serves one call at a time."""
 
     def __init__(
-        self, endpoints: Sequence[HostPort], server_name: str | None, identity: Identity, clock: Clock
+        self,
+        endpoints: Sequence[HostPort],
+        server_name: str | None,
+        identity: Identity,
+        clock: Clock,
+        deadlines: Deadlines,
     ) -> None:
         self._endpoints = tuple(endpoints)
         self._server_name = server_name
         self._identity = identity
         self._clock = clock
+        self._deadlines = deadlines
         self._lock = threading.Lock()
         self._idle: list[tuple[Connection, float]] = []
         self._preferred = 0
@@ -49,7 +65,7 @@ class Pool:
         Raises:
             KmsUnavailableError: no server answered properly in time; the reason of each is named.
         """
-        deadline = self._clock.monotonic() + CALL_SECONDS
+        deadline = self._clock.monotonic() + self._deadlines.call
         failures: dict[HostPort, str] = {}
         # A kept connection may have been cut meanwhile, so a failure on one says nothing of the server.
         attempts = [self._take_idle, self._connect] if repeatable else [self._connect]
@@ -82,7 +98,7 @@ class Pool:
 
     def _take_idle(self, _deadline: float, _failures: dict[HostPort, str]) -> Connection | None:
         """The connection used last, unless all have been idle for too long."""
-        oldest = self._clock.monotonic() - IDLE_SECONDS
+        oldest = self._clock.monotonic() - self._deadlines.idle
         with self._lock:
             stale = [connection for connection, since in self._idle if since <= oldest]
             self._idle = [entry for entry in self._idle if entry[1] > oldest]
@@ -97,7 +113,7 @@ class Pool:
             first = self._preferred
         for step in range(len(self._endpoints)):
             endpoint = self._endpoints[(first + step) % len(self._endpoints)]
-            until = min(deadline, self._clock.monotonic() + CONNECT_SECONDS)
+            until = min(deadline, self._clock.monotonic() + self._deadlines.connect)
             try:
                 connection = Connection.open(endpoint, self._server_name, self._identity, self._clock, until)
             except BrokenError as error:
@@ -119,7 +135,7 @@ class Pool:
         """A server that takes a request and stays silent must leave time to ask another one."""
         if len(self._endpoints) == 1:
             return deadline
-        return min(deadline, self._clock.monotonic() + CALL_SECONDS / 2)
+        return min(deadline, self._clock.monotonic() + self._deadlines.call / 2)
 
     def _keep(self, connection: Connection) -> None:
         with self._lock:

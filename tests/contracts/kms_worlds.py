@@ -1,0 +1,74 @@
+"""Each key server with its administrator's door, for the contract suite."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from common.clock import SystemClock
+from target_appliance.config import KmipSettings
+from target_appliance.kms.embedded import EmbeddedKms
+from target_appliance.kms.kmip.driver import KmipKms
+from target_appliance.kms.lazy import LazyKms
+from target_appliance.kms.memory import MemoryKms
+from target_appliance.kms.port import KekState
+from tests.faults.kms import FaultKms
+from tests.lab.kmip import KmipSite
+
+PASSPHRASE = b"correct horse battery staple"
+
+
+@dataclass
+class World:
+    """A driver, and what an administrator does to a key."""
+
+    kms: Any
+    retire: Any
+    """Takes a key's id and the state that it is to have."""
+
+    def close(self):
+        self.kms.close()
+
+
+def kmip_settings(site: KmipSite, **changes: Any) -> KmipSettings:
+    """How an appliance reaches ``site``."""
+    values = {
+        "endpoints": (site.endpoint,),
+        "server_name": site.server_name,
+        "ca_file": str(site.ca_file),
+        "certificate_file": str(site.certificate_file),
+        "key_file": str(site.key_file),
+    }
+    return KmipSettings.model_validate(values | changes)
+
+
+def memory(_site, _folder):
+    kms = MemoryKms()
+    return World(kms, kms.set_state)
+
+
+def faults(_site, _folder):
+    kms = MemoryKms()
+    return World(FaultKms(kms), kms.set_state)
+
+
+def lazy(_site, _folder):
+    kms = MemoryKms()
+    return World(LazyKms(lambda: kms), kms.set_state)
+
+
+def embedded(_site, folder):
+    file = folder / "kms.json"
+    EmbeddedKms.create(file, PASSPHRASE)
+    # The administrator is another process: what it writes must be seen.
+    return World(EmbeddedKms.open(file, PASSPHRASE), EmbeddedKms.open(file, PASSPHRASE).set_state)
+
+
+def kmip(site, _folder):
+    doors = {
+        KekState.DEACTIVATED: site.deactivate,
+        KekState.COMPROMISED: site.compromise,
+        KekState.DESTROYED: site.destroy,
+    }
+    return World(KmipKms(kmip_settings(site), SystemClock()), lambda kek, state: doors[state](kek))
+
+
+WORLDS = {"memory": memory, "faults": faults, "lazy": lazy, "embedded": embedded, "kmip": kmip}
