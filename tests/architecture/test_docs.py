@@ -3,7 +3,10 @@
 import re
 
 import pytest
+import typer
 
+import source_agent.cli
+import target_appliance.cli.app
 from common import errors
 from tests.architecture.tree import TOP, name, tracked
 
@@ -34,3 +37,19 @@ def test_every_reason_has_its_advice():
     cells = rows("docs/operations.md", r"(?:`[A-Z_]+`(?:, )?)+")
 
     assert set(re.findall(r"[A-Z_]+", " ".join(cells))) == set(errors.BY_REASON)
+
+
+def commands(group, path: tuple[str, ...] = ()) -> list[str]:
+    """Everything that can be typed, such as ``tenants add``."""
+    if not hasattr(group, "commands"):
+        return [" ".join(path)]
+    return [line for name, command in group.commands.items() for line in commands(command, (*path, name))]
+
+
+@pytest.mark.parametrize("app", [source_agent.cli.app, target_appliance.cli.app.app], ids=["agent", "appliance"])
+def test_readme_lists_every_command(app):
+    listed = rows("README.md", r"`[^`]+`")
+    typed = commands(typer.main.get_command(app))
+
+    assert typed
+    assert [line for line in typed if not any(re.match(rf"`{line}[` ]", cell) for cell in listed)] == []
