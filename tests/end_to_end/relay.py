@@ -29,6 +29,12 @@ class Relay:
         self.to_target = 0
         self.from_target = 0
         self.seen: list[bytes] = []
+        self._flip_after: int | None = None
+
+    def flip_after(self, count: int) -> None:
+        """Alter one byte of what follows the next ``count`` bytes of the agent's."""
+        with self._lock:
+            self._flip_after = self.to_target + count
 
     def reset(self) -> None:
         """Begin to count anew."""
@@ -81,6 +87,9 @@ class Relay:
                 with self._lock:
                     if outward:
                         self.to_target += len(data)
+                        if self._flip_after is not None and self.to_target > self._flip_after:
+                            self._flip_after = None
+                            data = data[:-1] + bytes([data[-1] ^ 1])
                     else:
                         self.from_target += len(data)
                     if self._keep:
