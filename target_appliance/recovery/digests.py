@@ -150,6 +150,11 @@ class ListedFile:
     first: int
     """Number of its first digest in the list."""
 
+    @property
+    def chunks(self) -> int:
+        """Digests it has."""
+        return -(-self.size // CHUNK_BYTES)
+
 
 class DigestList:
     """A digest list, checked as a whole; ``file`` stays the caller's to close.
@@ -168,11 +173,17 @@ class DigestList:
         offset, entries, zero, mark = _TRAILER.unpack(file.read_at(body, _TRAILER.size))
         if self._self_digest() != mark or zero or not _HEADER.size <= offset <= body:
             raise DigestListError("its own digest does not fit")
-        self.files = tuple(_directory(file.read_at(offset, body - offset), entries))
+        try:
+            self.files = tuple(_directory(file.read_at(offset, body - offset), entries))
+        except (struct.error, UnicodeDecodeError):
+            raise DigestListError("its directory cannot be") from None
+        held = (offset - _HEADER.size) // DIGEST_BYTES
+        if any(listed.first + listed.chunks > held for listed in self.files):
+            raise DigestListError("its directory names digests that are not there")
 
     def digests(self, listed: ListedFile) -> Iterator[bytes]:
         """The digest of each chunk of ``listed``, in order."""
-        count = -(-listed.size // CHUNK_BYTES)
+        count = listed.chunks
         at = _HEADER.size + listed.first * DIGEST_BYTES
         while count:
             taken = min(count, _READ_BYTES // DIGEST_BYTES)

@@ -6,10 +6,11 @@ DEKs live in memory only inside the values returned here; nothing is kept betwee
 import os
 import threading
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
-from common.errors import KeyNotUsableError, NotFoundError
-from common.ids import DiskKey, ReplicaId, TenantId
+from common.errors import InvalidInputError, KeyNotUsableError, NotFoundError
+from common.ids import DiskKey, ReplicaId, TenantId, parse_disk_key
 from target_appliance.kms.port import KekState, Kms, WrappedKey
 from target_appliance.recovery import names, small_file
 from target_appliance.seal.keys import DEK_BYTES, DataKey, Entropy, wrapping_context
@@ -44,12 +45,31 @@ class Keyring:
             )
         return kek_id
 
-    def ensure(self, tenant: TenantId, replica: ReplicaId, disks: Iterable[DiskKey]) -> dict[DiskKey, DataKey]:
-        """The newest DEK of each disk, made and written where one is missing. Call ``require`` before."""
+    def ensure(
+        self,
+        tenant: TenantId,
+        replica: ReplicaId,
+        disks: Iterable[DiskKey],
+        used: Iterable[tuple[DiskKey, int]] = (),
+    ) -> dict[DiskKey, DataKey]:
+        """The newest DEK of each disk, made and written where one is missing. Call ``require`` before.
+
+        Args:
+            tenant: owner.
+            replica: whose disks.
+            disks: which.
+            used: disk and epoch of DEKs that points are sealed with: these must be there, or nothing is written.
+
+        Raises:
+            KeyNotUsableError: a DEK in use is missing, or the KMS does not unwrap or wrap one.
+            DamagedError: the replica's file is not what was written.
+        """
         entries = self._entries(tenant, replica)
-        newest = {entry["disk"]: entry for entry in sorted(entries, key=lambda entry: int(entry["epoch"]))}
+        for disk, epoch in used:
+            self._entry(entries, replica, disk, epoch)
+        newest = {entry.disk: entry for entry in sorted(entries, key=_order)}
         found: dict[DiskKey, DataKey] = {}
-        made: list[dict[str, Any]] = []
+        made: list[_Entry] = []
         for disk in disks:
             if disk in newest:
                 found[disk] = self._unwrapped(tenant, replica, newest[disk])
@@ -60,7 +80,8 @@ class Keyring:
         if made:
             folder = names.replica_folder(tenant, replica)
             self._store.make_folder(folder)
-            members = {"tenant": tenant, "replica": replica, "keys": sorted(entries + made, key=_order)}
+            keys = [entry.members() for entry in sorted(entries + made, key=_order)]
+            members = {"tenant": tenant, "replica": replica, "keys": keys}
             small_file.replace(self._store, folder, names.REPLICA_FILE, members)
         return found
 
@@ -72,15 +93,16 @@ class Keyring:
             KmsUnavailableError: the KMS does not answer.
             DamagedError: the replica's file is not what was written.
         """
-        return self._unwrapped(tenant, replica, self._entry(tenant, replica, disk, epoch))
+        return self._unwrapped(tenant, replica, self._entry(self._entries(tenant, replica), replica, disk, epoch))
 
     def may_unwrap(self, tenant: TenantId, replica: ReplicaId, disk: DiskKey, epoch: int) -> bool:
         """Whether the KEK that wraps a DEK is Active: then a DEK that does not unwrap was altered."""
-        return self._kms.state(self._entry(tenant, replica, disk, epoch)["kek_id"]) is KekState.ACTIVE
+        entry = self._entry(self._entries(tenant, replica), replica, disk, epoch)
+        return self._kms.state(entry.wrapped.kek_id) is KekState.ACTIVE
 
     def epochs(self, tenant: TenantId, replica: ReplicaId) -> tuple[tuple[DiskKey, int], ...]:
         """Disk and epoch of each wrapped DEK. Raises DamagedError."""
-        return tuple((DiskKey(entry["disk"]), int(entry["epoch"])) for entry in self._entries(tenant, replica))
+        return tuple((entry.disk, entry.epoch) for entry in self._entries(tenant, replica))
 
     def known_kek(self, tenant: TenantId) -> str | None:
         """The id of the tenant's KEK, None before its first use. Raises DamagedError."""
@@ -98,15 +120,20 @@ class Keyring:
             known = self.known_kek(tenant)
             if known is not None:
                 return known
+            if self._store.names(names.replicas_folder(tenant)):
+                # Made anew, it would hide that the file was lost, and with it which key the replicas need.
+                path = f"{names.tenant_folder(tenant)}/{names.TENANT_FILE}"
+                raise small_file.damaged(path, "it is missing, but the tenant has replicas")
             kek_id = self._kms.create_kek(tenant)
             folder = names.tenant_folder(tenant)
             self._store.make_folder(folder)
             small_file.replace(self._store, folder, names.TENANT_FILE, {"tenant": tenant, "kek_id": kek_id})
             return kek_id
 
-    def _entry(self, tenant: TenantId, replica: ReplicaId, disk: DiskKey, epoch: int) -> dict[str, Any]:
-        for entry in self._entries(tenant, replica):
-            if (entry["disk"], entry["epoch"]) == (disk, epoch):
+    @staticmethod
+    def _entry(entries: Iterable["_Entry"], replica: ReplicaId, disk: DiskKey, epoch: int) -> "_Entry":
+        for entry in entries:
+            if (entry.disk, entry.epoch) == (disk, epoch):
                 return entry
         raise KeyNotUsableError(
             f"the wrapped key of disk {disk}, epoch {epoch}, is not in the replica's key file",
@@ -114,7 +141,7 @@ class Keyring:
             next_step="restore replica.json from another copy of the store",
         )
 
-    def _entries(self, tenant: TenantId, replica: ReplicaId) -> list[dict[str, Any]]:
+    def _entries(self, tenant: TenantId, replica: ReplicaId) -> list["_Entry"]:
         path = f"{names.replica_folder(tenant, replica)}/{names.REPLICA_FILE}"
         try:
             members = small_file.read(self._store, path)
@@ -122,15 +149,46 @@ class Keyring:
             return []
         if (members.get("tenant"), members.get("replica")) != (tenant, replica):
             raise small_file.damaged(path, "it is another replica's")
-        return list(members["keys"])
+        try:
+            return [_Entry.parse(entry) for entry in members["keys"]]
+        except (KeyError, TypeError, ValueError, AttributeError, InvalidInputError):
+            raise small_file.damaged(path, "its keys are not of this format") from None
 
-    def _wrapped(self, tenant: TenantId, key: DataKey) -> dict[str, Any]:
-        context = wrapping_context(tenant, key.replica, key.disk, key.epoch)
+    def _wrapped(self, tenant: TenantId, key: DataKey) -> "_Entry":
         kek_id = self.known_kek(tenant) or self._new_kek(tenant)
-        wrapped = self._kms.wrap(kek_id, key.value, context)
+        context = wrapping_context(tenant, key.replica, key.disk, key.epoch)
+        return _Entry(key.disk, key.epoch, self._kms.wrap(kek_id, key.value, context))
+
+    def _unwrapped(self, tenant: TenantId, replica: ReplicaId, entry: "_Entry") -> DataKey:
+        context = wrapping_context(tenant, replica, entry.disk, entry.epoch)
+        value = self._kms.unwrap(entry.wrapped, context)
+        return DataKey(replica, entry.disk, entry.epoch, value)
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """One wrapped DEK in a replica's file."""
+
+    disk: DiskKey
+    epoch: int
+    wrapped: WrappedKey
+
+    @classmethod
+    def parse(cls, members: dict[str, Any]) -> "_Entry":
+        wrapped = WrappedKey(
+            str(members["kek_id"]),
+            str(members["algorithm"]),
+            bytes.fromhex(members["nonce"]),
+            bytes.fromhex(members["ciphertext"]),
+            bytes.fromhex(members["tag"]),
+        )
+        return cls(parse_disk_key(members["disk"]), int(members["epoch"]), wrapped)
+
+    def members(self) -> dict[str, Any]:
+        wrapped = self.wrapped
         return {
-            "disk": key.disk,
-            "epoch": key.epoch,
+            "disk": self.disk,
+            "epoch": self.epoch,
             "kek_id": wrapped.kek_id,
             "algorithm": wrapped.algorithm,
             "nonce": wrapped.nonce.hex(),
@@ -138,18 +196,6 @@ class Keyring:
             "tag": wrapped.tag.hex(),
         }
 
-    def _unwrapped(self, tenant: TenantId, replica: ReplicaId, entry: dict[str, Any]) -> DataKey:
-        disk, epoch = DiskKey(entry["disk"]), int(entry["epoch"])
-        wrapped = WrappedKey(
-            entry["kek_id"],
-            entry["algorithm"],
-            bytes.fromhex(entry["nonce"]),
-            bytes.fromhex(entry["ciphertext"]),
-            bytes.fromhex(entry["tag"]),
-        )
-        value = self._kms.unwrap(wrapped, wrapping_context(tenant, replica, disk, epoch))
-        return DataKey(replica, disk, epoch, value)
 
-
-def _order(entry: dict[str, Any]) -> tuple[int, int]:
-    return int(entry["disk"]), int(entry["epoch"])
+def _order(entry: _Entry) -> tuple[int, int]:
+    return entry.disk, entry.epoch

@@ -12,10 +12,13 @@ from typing import Any, Final
 from blake3 import blake3
 
 from common.errors import InvalidInputError
+from common.grain import MAX_CAPACITY_BYTES
 from common.ids import DiskKey, PointNumber, ReplicaId, TenantId, parse_disk_key, parse_point, parse_sync
 from target_appliance.recovery.types import DiskRecord, DiskSpec, PointRecord, SyncKind
 from target_appliance.seal.keys import DataKey
 from target_appliance.seal.selfcheck import canonical
+from target_appliance.vmdk.descriptor import ADAPTERS
+from target_appliance.vmdk.layout import SECTOR_BYTES
 
 _SPEC: Final[dict[str, type]] = {
     "uuid": str,
@@ -116,6 +119,9 @@ def _disk(disk: dict[str, Any]) -> DiskRecord:
     for name, kind in _SPEC.items():
         if type(disk[name]) is not kind:
             raise TypeError(name)
+    capacity = disk["capacity_bytes"]
+    if not 0 < capacity <= MAX_CAPACITY_BYTES or capacity % SECTOR_BYTES or disk["adapter"] not in ADAPTERS:
+        raise ValueError("a disk has a capacity or adapter that cannot be")
     spec = DiskSpec(
         key=parse_disk_key(disk["key"]),
         kind=SyncKind(disk["kind"]),

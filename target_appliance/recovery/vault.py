@@ -135,7 +135,8 @@ class Vault:
         newest = self.newest(tenant, replica)
         begin.check_base(header, newest)
         bases = begin.bases(header, self._newest_first(tenant, replica))
-        keys = self._keyring.ensure(tenant, replica, bases)
+        used = [] if newest is None else [(disk.spec.key, disk.key_epoch) for disk in newest.disks]
+        keys = self._keyring.ensure(tenant, replica, bases, used)
         if newest is not None:
             self._check_parent(newest, keys)
         self._store.make_folder(names.sync_folder(tenant, replica, sync))

@@ -46,7 +46,7 @@ def decode(content: bytes) -> dict[str, Any]:
         raise SelfCheckError("its own digest does not fit")
     try:
         members = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise SelfCheckError("it is not JSON") from None
     if not isinstance(members, dict):
         raise SelfCheckError("it is not a JSON object")
