@@ -85,7 +85,8 @@ class Collector:
 
     replica: ReplicaId
     progress: Progress
-    found: list[Finding] = field(default_factory=list)
+    found: dict[Finding, None] = field(default_factory=dict)
+    """In the order of discovery; keys only, so that none comes twice."""
     files: int = 0
     bytes: int = 0
     grains: int = 0
@@ -112,5 +113,4 @@ class Place:
             first = area[0]
             last = max(area[0] + area[1] - 1, area[0])
         finding = Finding(kind, self.collector.replica, self.file, what, self.point, self.disk, first, last, grain)
-        if finding not in self.collector.found:
-            self.collector.found.append(finding)
+        self.collector.found[finding] = None
