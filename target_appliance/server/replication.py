@@ -1,6 +1,5 @@
 """The Replication service: reads requests, asks vault, catalog and open syncs, writes answers."""
 
-import time
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -111,7 +110,7 @@ class ReplicationService:
     def CommitSync(self, request: wire.CommitSyncRequest, call: Call) -> wire.CommitSyncResponse:  # noqa: N802
         """All disks become a point: files first, the catalog's row last."""
         entry = self._syncs.get(call.caller, parse_sync(request.sync))
-        began = time.monotonic()
+        began = self._clock.monotonic()
         entry.close_for_commit()
         try:
             self._catalog.check(entry.lease)
@@ -130,7 +129,7 @@ class ReplicationService:
             sync=entry.sync,
             point=committed.number,
             stored_bytes=committed.stored_bytes,
-            commit_seconds=round(time.monotonic() - began, 3),
+            commit_seconds=round(self._clock.monotonic() - began, 3),
         )
         return wire.CommitSyncResponse(
             point=committed.number, record_hash=committed.record_hash, stored_bytes=committed.stored_bytes
