@@ -1,13 +1,14 @@
 """How far a long command is, in bytes: a bar on a terminal, a line every five seconds elsewhere; standard error."""
 
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
 import rich.progress
 from rich.console import Console
+
+from common.clock import Clock, SystemClock
 
 _LINE_SECONDS: Final = 5.0
 _MIB: Final = 1 << 20
@@ -23,7 +24,7 @@ def counted(label: str, total_bytes: int | None) -> Iterator[Callable[[int], Non
     """
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _Lines(label, total_bytes)
+        yield _Lines(label, total_bytes, SystemClock())
         return
     with rich.progress.Progress(
         rich.progress.TextColumn("{task.description}"),
@@ -38,14 +39,15 @@ def counted(label: str, total_bytes: int | None) -> Iterator[Callable[[int], Non
 
 
 class _Lines:
-    def __init__(self, label: str, total_bytes: int | None) -> None:
+    def __init__(self, label: str, total_bytes: int | None, clock: Clock) -> None:
+        self._clock = clock
         self._label = label
         self._of = "" if total_bytes is None else f" of {total_bytes // _MIB}"
         self._done = 0
-        self._next = time.monotonic() + _LINE_SECONDS
+        self._next = self._clock.monotonic() + _LINE_SECONDS
 
     def __call__(self, count: int) -> None:
         self._done += count
-        if time.monotonic() >= self._next:
-            self._next = time.monotonic() + _LINE_SECONDS
+        if self._clock.monotonic() >= self._next:
+            self._next = self._clock.monotonic() + _LINE_SECONDS
             sys.stderr.write(f"{self._label}: {self._done // _MIB}{self._of} MiB\n")
