@@ -299,7 +299,7 @@ def test_a_target_that_was_rolled_back_is_noticed(world):
     world.sync()
     folder = f"tenants/acme/replicas/{world.vm.instance_uuid}/points"
     world.server.store.remove_tree(f"{folder}/000002")
-    with pytest.raises(PreconditionError, match="shows point 1.*committed point 2"):
+    with pytest.raises(PreconditionError, match=r"shows point 1.*committed point 2"):
         world.sync()
     assert world.snapshots() == []
     report = sync_vm(world.agent, "web01", full=False, progress=_Quiet(), accept_rollback=True)
