@@ -25,7 +25,7 @@ class GrainRecord(NamedTuple):
     grain: int
     kind: GrainKind
     digest: bytes
-    data: bytes
+    data: bytes | memoryview
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,6 @@ from common.ids import DiskKey, SyncId
 from common.sync import codec
 from common.sync.events import MAX_BATCH_GRAINS, Batch, GrainRecord, Open
 from common.sync.machine import Sender, State
-from common.wire.v1 import replication_pb2 as wire
 
 BATCH_BYTES = 1 << 20
 """Data at which a batch is sent: frames of about 1 MiB move fastest through gRPC."""
@@ -25,7 +24,7 @@ BATCH_BYTES = 1 << 20
 class WriteTarget(Protocol):
     """The part of the target that a sender needs."""
 
-    def write(self, frames: Iterator[wire.WriteFrame]) -> Any:
+    def write(self, frames: Iterator[bytes]) -> Any:
         """Start the stream."""
         ...
 
@@ -93,7 +92,7 @@ class DiskSender:
         if self._call is not None:
             self._call.cancel()
 
-    def _frames(self, records: Iterable[Sequence[GrainRecord]]) -> Iterator[wire.WriteFrame]:
+    def _frames(self, records: Iterable[Sequence[GrainRecord]]) -> Iterator[bytes]:
         try:
             yield self._counted(codec.encode(self._machine.open(self._opening)))
             for sequence, batch in enumerate(batches(records), start=1):
@@ -110,8 +109,8 @@ class DiskSender:
             self._failure = self._failure or error
             self.cancel()
 
-    def _counted(self, frame: wire.WriteFrame) -> wire.WriteFrame:
-        self._wire_bytes += frame.ByteSize()
+    def _counted(self, frame: bytes) -> bytes:
+        self._wire_bytes += len(frame)
         return frame
 
     def _await_window(self, size: int) -> None:

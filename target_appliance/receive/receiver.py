@@ -48,7 +48,7 @@ class Stream(Protocol):
         ...
 
 
-def receive(frames: Iterable[wire.WriteFrame], stream: Stream) -> Iterator[wire.WriteAck]:
+def receive(frames: Iterable[bytes], stream: Stream) -> Iterator[wire.WriteAck]:
     """Acks for ``frames``, as they become true.
 
     Raises:

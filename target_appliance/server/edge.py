@@ -14,6 +14,7 @@ import grpc
 from common import log
 from common.errors import CertificateError, InternalError, KeysapartError
 from common.status_map import abort
+from common.sync.codec import WRITE_METHOD
 from target_appliance.identity.authn import Identity
 from target_appliance.server.limits import IdleWatch, StreamCap
 from target_appliance.server.rpc_policy import POLICY, Row
@@ -62,7 +63,9 @@ class Edge(grpc.ServerInterceptor):
                 if handler.request_streaming
                 else (grpc.unary_stream_rpc_method_handler)
             )
-            return make(streaming, handler.request_deserializer, handler.response_serializer)
+            # A write stream's frames are decoded by the codec, which leaves their data where it arrived.
+            decode = None if method == WRITE_METHOD else handler.request_deserializer
+            return make(streaming, decode, handler.response_serializer)
 
         def unary(request: Any, context: grpc.ServicerContext) -> Any:
             with self._guarded(method, row, context) as call:

@@ -96,7 +96,7 @@ class ReplicationService:
             self._watch.heard(call.context)
             yield wire.ManifestChunk(indices=indices.astype("<u4").tobytes(), digests=digests.tobytes())
 
-    def WriteDisk(self, frames: Iterable[wire.WriteFrame], call: Call) -> Iterator[wire.WriteAck]:  # noqa: N802
+    def WriteDisk(self, frames: Iterable[bytes], call: Call) -> Iterator[wire.WriteAck]:  # noqa: N802
         """One disk of an open sync."""
         yield from receive(frames, _DiskStream(self._syncs, self._watch, call))
 

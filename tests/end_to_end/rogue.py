@@ -37,7 +37,7 @@ def send(lab: Lab, replica: str, records: Sequence[GrainRecord]) -> KeysapartErr
         target.close()
 
 
-def _frames(sync: SyncId, records: Sequence[GrainRecord]) -> Iterator[wire.WriteFrame]:
+def _frames(sync: SyncId, records: Sequence[GrainRecord]) -> Iterator[bytes]:
     yield codec.encode(Open(sync, DISK))
     yield codec.encode(Batch(1, records))
 

@@ -269,9 +269,10 @@ class _Gate:
 @pytest.mark.parametrize(
     "frames",
     [
-        [wire.WriteFrame()],
-        [wire.WriteFrame(open=wire.WriteOpen(sync="x", disk=1))],
-        [wire.WriteFrame(done=wire.WriteDone())],
+        [b""],
+        [b"\xff\xff"],
+        [wire.WriteFrame(open=wire.WriteOpen(sync="x", disk=1)).SerializeToString()],
+        [wire.WriteFrame(done=wire.WriteDone()).SerializeToString()],
     ],
 )
 def test_frames_that_mean_nothing(client, frames):
@@ -282,7 +283,7 @@ def test_frames_that_mean_nothing(client, frames):
 
 def test_a_frame_over_the_limit_ends_the_stream(client):
     begun = client.begin(_request())
-    frame = wire.WriteFrame(batch=wire.GrainBatch(data=bytes(3 << 20)))
+    frame = wire.WriteFrame(batch=wire.GrainBatch(data=bytes(3 << 20))).SerializeToString()
     with pytest.raises(grpc.RpcError) as caught:
         list(client.write(iter([codec.encode(Open(begun.sync, 2000)), frame])))
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
