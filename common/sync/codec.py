@@ -2,9 +2,9 @@
 
 A frame on the wire is the protobuf message ``WriteFrame`` and nothing else, but a batch's ``data`` never goes through
 the protobuf library: it is joined into the frame once when sent, and left where it arrived when received. For 800 MiB
-in frames of 1 MiB over TLS, both ends took 2.0 s of processor time that way and 2.8 s the library's. What is laid out in
-another order than ours (another writer's) takes the library's way. Everything is bounded before it is sliced: column
-lengths must agree and add up to the data.
+in frames of 1 MiB over TLS, both ends took 2.0 s of processor time that way and 2.8 s the library's. What is laid out
+in another order than ours (another writer's) takes the library's way. Everything is bounded before it is sliced:
+column lengths must agree and add up to the data.
 """
 
 from collections.abc import Sequence
