@@ -1,4 +1,8 @@
-"""One process of this agent per VM: an advisory lock on a file in the state folder, gone with its holder."""
+"""One process of this agent per VM: an advisory lock on a file in the state folder, gone with its holder.
+
+The file holds the process id while a sync runs, and is emptied when it ends well: what is not empty and not locked is a
+sync that did not.
+"""
 
 import fcntl
 import os
@@ -6,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from common.errors import BusyError, ConfigError
-from common.ids import ReplicaId
+from common.errors import BusyError, ConfigError, InvalidInputError
+from common.ids import ReplicaId, parse_replica
 
 
 @contextmanager
@@ -40,5 +44,18 @@ def vm_lock(state_dir: Path, vm: ReplicaId, name: str) -> Iterator[None]:
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
         yield
+        os.ftruncate(handle, 0)
     finally:
         os.close(handle)
+
+
+def unfinished(state_dir: Path) -> list[ReplicaId]:
+    """VMs whose last sync from here did not end well, or has not ended yet."""
+    found = []
+    for path in sorted(state_dir.glob("vm-*.lock")):
+        try:
+            if path.stat().st_size:
+                found.append(parse_replica(path.stem.removeprefix("vm-")))
+        except (OSError, InvalidInputError):
+            continue
+    return found

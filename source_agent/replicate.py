@@ -17,6 +17,7 @@ from source_agent import bookmark, preflight
 from source_agent.bookmark import Bookmark
 from source_agent.disk_read.port import BlockReader
 from source_agent.disk_sync import DiskTask
+from source_agent.leftovers import clear_unfinished
 from source_agent.lock import vm_lock
 from source_agent.plan import DiskPlan, HeldPoint, Kind, Plan, plan
 from source_agent.progress import Progress
@@ -73,6 +74,7 @@ def sync_vm(agent: Agent, name: str, *, full: bool, progress: Progress, accept_r
         KeysapartError: whatever stood in the way; nothing was committed then, unless the message says so.
     """
     began = agent.clock.monotonic()
+    clear_unfinished(agent.vsphere, agent.agent_id, agent.state_dir)
     vm = agent.vsphere.vm(name)
     with vm_lock(agent.state_dir, vm.instance_uuid, vm.name):
         vm = _cleared(agent, vm)

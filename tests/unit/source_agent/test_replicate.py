@@ -306,3 +306,19 @@ def test_a_target_that_was_rolled_back_is_noticed(world):
     assert (report.point, report.kind) == (2, "delta")
     world.assert_equal(2)
     assert world.sync().point == 3
+
+
+def test_leftovers_on_another_vm_are_removed_at_any_start(world):
+    """A process that died in a sync of another VM: its lock file still names it, and nobody holds it."""
+    other = world.site.add_vm("db01", (1 << 20,))
+    sync_vm(world.agent, "db01", full=False, progress=_Quiet())
+    lock = world.agent.state_dir / f"vm-{other.instance_uuid}.lock"
+    assert lock.read_bytes() == b""
+    lock.write_text("4711\n")
+    gone = world.agent.state_dir / "vm-99999999-9999-4999-8999-999999999999.lock"
+    gone.write_text("4712\n")
+    name = f"keysapart-{AGENT}-00000000-0000-4000-8000-000000000001"
+    world.site.take(other.moref, name, f"keysapart-agent={AGENT}; x")
+    world.sync()
+    assert world.site.machines[other.moref].snapshots == []
+    assert lock.read_bytes() == gone.read_bytes() == b""

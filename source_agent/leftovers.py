@@ -1,0 +1,37 @@
+"""What crashed syncs of this agent left on other VMs: found at the next start, whichever VM that start is for."""
+
+from pathlib import Path
+
+from common import log
+from common.errors import BusyError, KeysapartError, NotFoundError
+from common.ids import AgentId, ReplicaId
+from source_agent.lock import unfinished, vm_lock
+from source_agent.vsphere.port import VSphere
+from source_agent.vsphere.snapshots import remove_leftovers
+
+_log = log.get("leftovers")
+
+
+def clear_unfinished(vsphere: VSphere, agent: AgentId, state_dir: Path) -> None:
+    """Remove our snapshots from every VM whose last sync from here did not end well, and that no process holds.
+
+    A VM that cannot be cleared now is logged and stays on the list: it must not keep another one from its sync.
+    """
+    for vm in unfinished(state_dir):
+        try:
+            with vm_lock(state_dir, vm, vm):
+                removed = _clear(vsphere, agent, vm)
+        except BusyError:
+            continue
+        except KeysapartError as error:
+            _log.warning("what an unfinished sync left could not be removed", vm=vm, cause=error.message)
+        else:
+            if removed:
+                _log.info("leftovers of an unfinished sync removed", vm=vm, snapshots=removed)
+
+
+def _clear(vsphere: VSphere, agent: AgentId, vm: ReplicaId) -> tuple[str, ...]:
+    try:
+        return remove_leftovers(vsphere, vsphere.vm(vm), agent)
+    except NotFoundError:  # the VM is gone, and its snapshots with it
+        return ()
