@@ -120,8 +120,17 @@ def _recover(vault: Vault, catalog: Catalog) -> None:
     Only this process serves the store, so no staged sync can be alive yet, whatever its lease says.
     """
     changes = catalog.reconcile(vault)
-    if changes.added or changes.removed:
-        _log.info("catalog brought up to date", added=len(changes.added), removed=len(changes.removed))
+    if changes.added:
+        _log.info("points of the store were put into the catalog", points=len(changes.added))
+    for row in changes.removed:
+        _log.warning(
+            "a point that was committed is gone from the store",
+            tenant=row.tenant,
+            replica=row.replica,
+            point=row.number,
+        )
+    for (tenant, replica, point), cause in changes.damaged.items():
+        _log.warning("a point's record is damaged", tenant=tenant, replica=replica, point=point, cause=cause)
     for tenant in vault.tenants():
         for replica in vault.replicas(tenant):
             for name in vault.sweep_staging(tenant, replica):

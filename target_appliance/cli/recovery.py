@@ -52,6 +52,7 @@ def _verify(  # noqa: PLR0917  a command's options
                     with_key=not without_key,
                     point=None if point is None else parse_point(point),
                     progress=progress,
+                    committed=[one.number for one in held.catalog.points(row.tenant, row.replica)],
                 )
         emit(_report(report), _lines(report), as_json=as_json)
         raise typer.Exit(EXIT_DAMAGED if report.damaged else EXIT_TRY_LATER if report.unreachable else EXIT_OK)

@@ -208,6 +208,7 @@ class Vault:
         with_key: bool,
         point: PointNumber | None = None,
         progress: Progress = _no_progress,
+        committed: Collection[PointNumber] = (),
     ) -> Report:
         """Look for damage in one point and all it stands on, or in every point; see ``verify.verify``.
 
@@ -215,7 +216,16 @@ class Vault:
             NotFoundError: there is no such replica or point.
             KeyNotUsableError, KmsUnavailableError: ``with_key``, and the key cannot be had.
         """
-        return verify(self._store, self._keyring, tenant, replica, with_key=with_key, point=point, progress=progress)
+        return verify(
+            self._store,
+            self._keyring,
+            tenant,
+            replica,
+            with_key=with_key,
+            point=point,
+            progress=progress,
+            committed=committed,
+        )
 
     def export(
         self,

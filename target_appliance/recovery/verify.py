@@ -5,7 +5,7 @@ key every MAC, manifest root, tag and plaintext digest is checked as well.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from common.errors import DamagedError, KeyNotUsableError, NotFoundError, PreconditionError, StoreError
 from common.ids import DiskKey, PointNumber, ReplicaId, TenantId
@@ -28,6 +28,7 @@ def verify(
     with_key: bool,
     point: PointNumber | None,
     progress: Progress,
+    committed: Collection[PointNumber] = (),
 ) -> Report:
     """Verify one point with all it stands on, or every point of a replica.
 
@@ -39,13 +40,16 @@ def verify(
         with_key: whether to open what is sealed.
         point: None for every point.
         progress: see Progress.
+        committed: points that somebody else knows of, as the catalog does: the newest can be missing without a trace
+            in the store.
 
     Raises:
-        NotFoundError: there is no such replica or point.
+        NotFoundError: there is no such replica or point, nor should there be.
         KeyNotUsableError, KmsUnavailableError: ``with_key``, and the key cannot be had.
     """
     there = points.numbers(store, tenant, replica)
-    if not there or (point is not None and point not in there):
+    known = {*there, *committed}
+    if not known or (point is not None and point not in known):
         raise NotFoundError(
             f"replica {replica} has no points" if point is None else f"replica {replica} has no point {point}",
             subject=f"replica {replica}",
@@ -53,6 +57,9 @@ def verify(
         )
     collector = Collector(replica, progress)
     wanted = there if point is None else _standing_on(store, tenant, replica, point)
+    lost = sorted(known.difference(there)) if point is None else []
+    for number in lost:
+        _missing(collector, number, "it was committed")
     _check_key_files(store, keyring, tenant, replica, collector)
     if point is None:
         _check_strays(store, tenant, replica, collector)
@@ -61,7 +68,7 @@ def verify(
         record = StoredPoint(store, tenant, replica, number, collector).check()
         if record is not None:
             records[number] = record
-    _check_links(records, wanted, there, collector)
+    _check_links(records, wanted, {*there, *lost}, collector)
     if with_key:
         _check_sealed(store, keyring, records, collector)
     return Report(
@@ -129,7 +136,7 @@ def _check_strays(store: Store, tenant: TenantId, replica: ReplicaId, collector:
 def _check_links(
     records: Mapping[PointNumber, PointRecord],
     wanted: Sequence[PointNumber],
-    there: Sequence[PointNumber],
+    there: Collection[PointNumber],
     collector: Collector,
 ) -> None:
     """The hash chain of records, and that what a disk stands on exists and has it."""
@@ -142,9 +149,7 @@ def _check_links(
         elif record.parent >= number or (parent is not None and parent.record_hash != record.parent_hash):
             place.add(Kind.FORGED, f"its parent, point {record.parent}, is another one than the one it was made on")
         elif record.parent not in there:
-            Place(collector, names.point_name(record.parent), record.parent).add(
-                Kind.MISSING, f"the point is not in the store, point {number} names it as its parent"
-            )
+            _missing(collector, record.parent, f"point {number} names it as its parent")
         for disk in record.disks:
             base = disk.base_point
             if base is None or base not in wanted:
@@ -152,6 +157,10 @@ def _check_links(
             held = records.get(base)
             if base >= number or (held is not None and held.disk(disk.spec.key) is None):
                 place.add(Kind.FORGED, f"disk {disk.spec.key} stands on point {base}, which does not have it")
+
+
+def _missing(collector: Collector, point: PointNumber, why: str) -> None:
+    Place(collector, names.point_name(point), point).add(Kind.MISSING, f"the point is not in the store, {why}")
 
 
 def _check_sealed(

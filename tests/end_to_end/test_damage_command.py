@@ -52,3 +52,17 @@ def test_without_key_needs_no_kms(stored: Stored) -> None:
         assert stored.pair.target("verify", stored.replica, "--without-key").code == EXIT_OK
         flip(path, path.stat().st_size // 2, 1)
         assert stored.pair.target("verify", stored.replica, "--without-key").code == EXIT_DAMAGED
+
+
+@pytest.mark.parametrize("flag", [[], ["--without-key"]])
+def test_the_newest_point_is_gone(stored: Stored, flag: list[str]) -> None:
+    """Nothing in the store tells of it, but the catalog does."""
+    folder = stored.pair.point_folder(stored.replica, 4)
+    aside = stored.folder.parents[3] / "aside"
+    folder.rename(aside)
+    try:
+        outcome = stored.pair.target("verify", stored.replica, *flag, "--json")
+    finally:
+        aside.rename(folder)
+    assert outcome.code == EXIT_DAMAGED
+    assert [(one["kind"], one["point"]) for one in outcome.json["findings"]] == [("missing", 4)]

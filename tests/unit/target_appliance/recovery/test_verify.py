@@ -219,6 +219,19 @@ def test_a_whole_point_that_is_missing(world, with_key):
     assert report.findings[0].affects == (3,)
 
 
+@BOTH
+def test_the_newest_point_that_is_missing_is_known_from_elsewhere(world, with_key):
+    world.store.remove_tree(f"{HERE}/points/000003")
+    assert verify(world, with_key).findings == ()
+
+    report = verify(world, with_key, committed=(1, 2, 3))
+    assert [(one.kind, one.point) for one in report.findings] == [(Kind.MISSING, 3)]
+    assert verify(world, with_key, point=3, committed=(1, 2, 3)).damaged
+    assert verify(world, with_key, point=2, committed=(1, 2, 3)).findings == ()
+    world.store.remove_tree(f"{HERE}/points")
+    assert {one.point for one in verify(world, with_key, committed=(1, 2)).findings} == {1, 2}
+
+
 def test_one_point_with_what_it_stands_on(world):
     world.sync({spec(): {1: grain_bytes(7)}, spec(OTHER_DISK): {}})
 
