@@ -6,7 +6,7 @@ from typing import Final
 from common import log
 from common.clock import Clock
 from common.errors import InvalidInputError, KeysapartError
-from common.ids import new_sync_id, parse_disk_key, parse_replica, parse_sync
+from common.ids import ReplicaId, TenantId, new_sync_id, parse_disk_key, parse_replica, parse_sync
 from common.sync.events import MAX_FRAME_BYTES, PROTOCOL_VERSION, WINDOW_BYTES, Open
 from common.wire.v1 import replication_pb2 as wire
 from target_appliance.catalog.catalog import Catalog
@@ -118,8 +118,7 @@ class ReplicationService:
         except BaseException:
             self._end(entry, "its commit failed")
             raise
-        record = self._vault.point(entry.owner.tenant, entry.replica, committed.number)
-        self._catalog.record_point(record, committed.stored_bytes)
+        self._catch_up(entry.owner.tenant, entry.replica)
         self._syncs.remove(entry, "it is committed")
         self._catalog.release(entry.lease)
         _log.info(
@@ -156,6 +155,14 @@ class ReplicationService:
         """The appliance stops: what is staged goes, so that nothing has to be swept at the next start."""
         for entry in self._syncs.all():
             self._end(entry, "the appliance stopped")
+
+    def _catch_up(self, tenant: TenantId, replica: ReplicaId) -> None:
+        """Note every point that the catalog lacks: this one, and those whose commit ended between rename and row."""
+        known = {row.number for row in self._catalog.points(tenant, replica)}
+        for number in self._vault.point_numbers(tenant, replica):
+            if number not in known:
+                record = self._vault.point(tenant, replica, number)
+                self._catalog.record_point(record, self._vault.stored_bytes(tenant, replica, number))
 
     def _end(self, entry: OpenSync, why: str) -> None:
         if not self._syncs.remove(entry, why):

@@ -16,6 +16,7 @@ from common.errors import (
     NotFoundError,
     PreconditionError,
     ProtocolError,
+    StoreError,
 )
 from common.grain import GRAIN_BYTES, GrainKind, digest
 from common.ids import AgentId
@@ -319,3 +320,22 @@ def test_an_unexpected_failure_is_told_without_details(server, client, capfd):
     assert "ValueError" in captured.err + captured.out
     assert "test_replication.py" in captured.err + captured.out
     assert "secret" not in captured.err + captured.out
+
+
+def test_a_point_whose_row_is_missing_gets_it_at_the_next_commit(server, client):
+    record_point = server.behind.catalog.record_point
+
+    def broken(*_):
+        raise StoreError("the catalog does not work", subject="catalog", next_step="mend it")
+
+    server.behind.catalog.record_point = broken
+    begun = client.begin(_request())
+    _whole(client, begun.sync, _grain())
+    with pytest.raises(StoreError):
+        client.commit(begun.sync)
+    assert client.describe(VM).newest.number == 1
+    server.behind.catalog.record_point = record_point
+    again = client.begin(_request(base_point=1))
+    _whole(client, again.sync)
+    assert client.commit(again.sync).point == 2
+    assert [row.number for row in server.behind.catalog.points("acme", VM)] == [1, 2]
