@@ -149,7 +149,8 @@ def _describe(error: OSError | ValueError) -> str:
         return "it cut the connection"
     if isinstance(error, ssl.SSLError):
         reason = (error.reason or str(error)).lower().replace("_", " ")
-        hint = ", so it refuses this appliance's certificate" if "alert" in reason and "cert" in reason else ""
+        ours = "alert" in reason and ("cert" in reason or "unknown ca" in reason)
+        hint = ", so it refuses this appliance's certificate" if ours else ""
         return f"TLS failed: {reason}{hint}"
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
