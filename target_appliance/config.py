@@ -47,7 +47,7 @@ class EmbeddedSettings(Section):
 
     file: ConfigPath
     passphrase_file: ConfigPath | None = None
-    credential: str | None = Field(default=None, pattern=r"[A-Za-z0-9._-]+")
+    credential: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$")
     """Name of a systemd credential that holds the passphrase."""
 
     @model_validator(mode="after")
