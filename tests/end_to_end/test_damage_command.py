@@ -66,3 +66,23 @@ def test_the_newest_point_is_gone(stored: Stored, flag: list[str]) -> None:
         aside.rename(folder)
     assert outcome.code == EXIT_DAMAGED
     assert [(one["kind"], one["point"]) for one in outcome.json["findings"]] == [("missing", 4)]
+
+
+def test_a_start_says_which_point_is_gone(stored: Stored) -> None:
+    pair = stored.pair
+    folder = pair.point_folder(stored.replica, 4)
+    aside = stored.folder.parents[3] / "aside"
+    assert pair.appliance is not None
+    pair.appliance.stop()
+    folder.rename(aside)
+    try:
+        pair.serve().stop()
+        (gone,) = [line for line in pair.log.read_text().splitlines() if "gone from the store" in line]
+        assert stored.replica in gone
+        assert "point=4" in gone
+        assert pair.done("points", stored.replica)["newest"] == 3
+    finally:
+        aside.rename(folder)
+        pair.serve()
+    assert pair.done("points", stored.replica)["newest"] == 4
+    assert pair.target("verify", stored.replica).code == EXIT_OK
