@@ -149,7 +149,13 @@ def explain_refusal(address: str, identity: Identity, *, timeout_seconds: float 
             next_step="check the address, and that the CA file is the one this target's operator handed over",
         )
     except ssl.SSLError as error:
-        return _refused(address, str(error.reason or error))
+        if "ALERT" in (error.reason or ""):  # the server's word on what we showed
+            return _refused(address, str(error.reason))
+        return TargetUnavailableError(
+            f"what answers at {address} hangs up, or is no target ({error.reason or error})",
+            subject=subject,
+            next_step="check the address, that target-appliance serves there, and any proxy that stands before it",
+        )
     except OSError as error:
         return TargetUnavailableError(
             f"the target at {address} does not answer ({error.strerror or error})",

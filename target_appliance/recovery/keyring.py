@@ -38,10 +38,11 @@ class Keyring:
         kek_id = self.known_kek(tenant) or self._new_kek(tenant)
         state = self._kms.state(kek_id)
         if state is not KekState.ACTIVE:
+            what = "does not exist" if state is KekState.ABSENT else f"is {state.value}"
             raise KeyNotUsableError(
-                f"the key-encryption key {kek_id} of tenant {tenant} is {state.value} at the KMS",
+                f"the key-encryption key {kek_id} of tenant {tenant} {what} at the KMS, so nothing is accepted",
                 subject=f"kek {kek_id}",
-                next_step="have the key's administrator activate it; nothing is accepted meanwhile",
+                next_step=f"let the KMS administrator {'activate' if state is KekState.PRE_ACTIVE else 'restore'} it",
             )
         return kek_id
 

@@ -34,10 +34,12 @@ _PIECES_MOST: Final = 512
 def translate(error: OSError, path: str, doing: str) -> KeysapartError:
     """The tree's error for what the medium said."""
     subject = f"store file {path}"
-    said = f"{doing} {path} failed: {error.strerror or error}"
+    said = f"{doing} {path} failed ({error.strerror or error})"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StoreFullError(
-            said, subject=subject, next_step="free space in the store or enlarge it; committed points are untouched"
+            f"the target's store is full: {said}",
+            subject=subject,
+            next_step="free space in the store or enlarge it; committed points are untouched",
         )
     if error.errno == errno.ENOENT:
         return NotFoundError(f"{path} is not in the store", subject=subject, next_step="check the name")

@@ -131,13 +131,13 @@ def test_no_room_is_its_own_error(tmp_path):
         [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True, timeout=60
     )
 
-    assert done.stdout == "100000 writing file failed: File too large\n"
+    assert done.stdout == "100000 writing file failed (File too large)\n"
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
 
 
 def test_a_full_device_is_its_own_error():
     with PosixWriteFile(os.open("/dev/full", os.O_WRONLY), "file") as file:
-        with pytest.raises(StoreFullError, match="writing file failed: No space left on device"):
+        with pytest.raises(StoreFullError, match=r"writing file failed \(No space left on device\)"):
             file.append([b"x"])
         assert file.position == 0
 
