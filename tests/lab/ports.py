@@ -2,7 +2,7 @@
 
 A server that is stopped and started again must come back on the port that the configuration files name, and several
 labs run side by side. So a port is taken from below the range that the kernel hands out by itself, and owned through
-a lock on a file that all labs of the machine share; a crash drops the lock.
+a lock on a file that all labs of a user share; a crash drops the lock.
 """
 
 import contextlib
@@ -27,11 +27,12 @@ def reserved(count: int) -> Iterator[list[int]]:
 
 
 def _take(held: contextlib.ExitStack) -> int:
-    folder = Path(tempfile.gettempdir()) / "keysapart-lab-ports"
-    folder.mkdir(mode=0o1777, exist_ok=True)
+    # One folder a user: what root's labs made, nobody else's could open.
+    folder = Path(tempfile.gettempdir()) / f"keysapart-lab-ports-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
     # Random order, since labs that start together would otherwise all try the same ports first.
     for port in random.SystemRandom().sample(range(FIRST, LAST), 500):
-        handle = os.open(folder / str(port), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        handle = os.open(folder / str(port), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
