@@ -1,12 +1,12 @@
 """Does a store keep what its port promises? Asked once at start, on files of the probe's own."""
 
-import uuid
 from collections.abc import Callable
 from typing import Final
 
 from common.errors import AlreadyExistsError, KeysapartError, NotFoundError, StoreError, StoreFullError
 from target_appliance.store.port import Store
 
+_FOLDER: Final = "probe"
 _LEAST_FREE_BYTES: Final = 64 << 20
 """Below this no sync can land: one window of data."""
 _CONTENT: Final = b"keysapart probe\n"
@@ -15,21 +15,21 @@ _CONTENT: Final = b"keysapart probe\n"
 def probe(store: Store) -> None:
     """Return if the store creates exclusively, reads back, renames folders without replacing, and has room.
 
-    Leaves nothing behind.
+    Leaves nothing behind, nor what a probe left that was killed. One at a time: the appliance that serves the store.
 
     Raises:
         StoreError: it does not; the message says what.
         StoreFullError: there is no room for a sync.
     """
-    folder = f"probe-{uuid.uuid4()}"
     try:
-        _exercise(store, folder)
+        store.remove_tree(_FOLDER)
+        _exercise(store, _FOLDER)
     except (StoreError, StoreFullError):
         raise
     except KeysapartError as error:
         raise _unfit(error.message) from error
     finally:
-        store.remove_tree(folder)
+        store.remove_tree(_FOLDER)
     free = store.free_bytes()
     if free < _LEAST_FREE_BYTES:
         raise StoreFullError(

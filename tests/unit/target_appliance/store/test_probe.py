@@ -18,6 +18,17 @@ def test_good_stores_pass_and_stay_clean(tmp_path):
     probe(MemoryStore())
 
 
+def test_what_a_killed_probe_left_goes_with_the_next_one(tmp_path):
+    left = tmp_path / "probe" / "old"
+    left.mkdir(parents=True)
+    (left / "file").write_bytes(b"keysapart pro")
+    store = PosixStore(tmp_path)
+    probe(store)
+    store.close()
+
+    assert list(tmp_path.iterdir()) == []
+
+
 class Overwriting(MemoryStore):
     def create(self, path):
         try:
