@@ -10,12 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import structlog
 import typer
 
 from common import log
 from common.errors import EXIT_INTERRUPTED, InternalError, KeysapartError, PreconditionError
-
-_KEPT_CONTROLS = "\n"
 
 
 @contextmanager
@@ -25,6 +24,8 @@ def edge(*, as_json: bool) -> Iterator[None]:
     Raises:
         typer.Exit: with the error's exit code; the only thing that leaves the block.
     """
+    if not structlog.is_configured():
+        log.configure()  # until the configuration is read; structlog's own defaults show local variables in tracebacks
     try:
         yield
     except (typer.Exit, typer.Abort, BrokenPipeError):
@@ -86,15 +87,12 @@ def notes(error: BaseException) -> list[str]:
 
 def printable(text: str) -> str:
     """``text`` without what would steer a terminal: names come from vCenters and files."""
-    return "".join(
-        character if character.isprintable() or character in _KEPT_CONTROLS else f"\\x{ord(character):02x}"
-        for character in text
-    )
+    return "".join(character if character.isprintable() else f"\\x{ord(character):02x}" for character in text)
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Lines of a plain table: columns as wide as their widest cell, made printable first."""
-    cells = [[printable(cell).replace("\n", " ") for cell in row] for row in (headings, *rows)]
+    cells = [[printable(cell) for cell in row] for row in (headings, *rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(headings))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
 
