@@ -23,6 +23,11 @@ def ends(raise_what, *, as_json=False):
     return ended.value.exit_code
 
 
+def break_with_a_secret_at_hand(parts):
+    passphrase = "-".join(parts)
+    raise RuntimeError(f"{len(passphrase)} characters")
+
+
 @pytest.mark.parametrize("kind", BY_REASON.values(), ids=BY_REASON)
 def test_each_error_is_a_sentence_and_its_exit_code(kind, capsys):
     error = kind("it broke", subject="vm web01", next_step="mend it")
@@ -63,8 +68,7 @@ def test_an_unknown_failure_shows_neither_its_text_nor_a_traceback(capsys, as_js
 def test_an_unknown_failure_has_a_traceback_at_level_debug_without_local_variables(capsys):
     log.configure(level="debug")
     with pytest.raises(typer.Exit) as ended, edge(as_json=False):
-        passphrase = "-".join(("hunter", "2"))
-        raise RuntimeError(f"{len(passphrase)} characters")
+        break_with_a_secret_at_hand(["hunter", "2"])
     assert ended.value.exit_code == EXIT_INTERNAL
     err = capsys.readouterr().err
     assert "Traceback" in err
