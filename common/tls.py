@@ -157,8 +157,9 @@ def explain_refusal(address: str, identity: Identity, *, timeout_seconds: float 
             next_step="check the address, that target-appliance serves there, and any proxy that stands before it",
         )
     except OSError as error:
+        why = "it takes too long" if isinstance(error, TimeoutError) else error.strerror or str(error)
         return TargetUnavailableError(
-            f"the target at {address} does not answer ({error.strerror or error})",
+            f"the target at {address} does not answer ({why})",
             subject=subject,
             next_step="check that target-appliance serves there and that the network lets the agent through",
         )

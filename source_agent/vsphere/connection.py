@@ -234,7 +234,11 @@ class VCenter:
         return self._session.reference(vim.VirtualMachine, moref)
 
     def _values(self, moref: str, *paths: str) -> dict[str, Any]:
-        return properties.of_object(self._session, f"reading VM {moref}", f"vm {moref}", self._vm(moref), paths).values
+        what, subject = f"reading VM {moref}", f"vm {moref}"
+        found = properties.of_object(self._session, what, subject, self._vm(moref), paths)
+        for fault in found.hidden.values():  # what is hidden must not be taken for what is not there
+            raise translate(fault, what, subject)
+        return found.values
 
     def _devices(self, moref: str) -> list[Any]:
         return list(self._values(moref, "config.hardware.device").get("config.hardware.device") or [])

@@ -4,7 +4,7 @@ Accessors of pyVmomi's objects are never used: each is a round trip of its own, 
 and reading ``runtime`` or ``summary`` whole fails on enumerations that the bindings do not know.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -81,16 +81,21 @@ def of_all(
     return session.read(what, session.settings.subject, ask)
 
 
+def require_login(hidden: Mapping[str, vmodl.MethodFault]) -> None:
+    """Raise the NotAuthenticated among faults of single properties: a lost login may show there and nowhere else."""
+    for fault in hidden.values():
+        if isinstance(fault, vim.fault.NotAuthenticated):
+            raise fault
+
+
 def _pages(session: Session, spec: Any, page_objects: int) -> Iterator[Found]:
     collector = session.content.propertyCollector
     answer = collector.RetrievePropertiesEx([spec], _QUERY.RetrieveOptions(maxObjects=page_objects))
     while answer is not None:
         for one in answer.objects:
-            yield Found(
-                moref_of(one.obj),
-                {pair.name: pair.val for pair in one.propSet or []},
-                {pair.path: pair.fault for pair in one.missingSet or []},
-            )
+            hidden = {pair.path: pair.fault for pair in one.missingSet or []}
+            require_login(hidden)
+            yield Found(moref_of(one.obj), {pair.name: pair.val for pair in one.propSet or []}, hidden)
         if not answer.token:
             return
         answer = collector.ContinueRetrievePropertiesEx(answer.token)
