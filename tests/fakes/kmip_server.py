@@ -129,12 +129,16 @@ def then(*answers: Answer) -> Answer:
     return answer
 
 
+def _refuse(operation):
+    raise PermissionError(f"this client may not {operation.name}")
+
+
 @dataclass
 class Sloppy:
     """A KMIP 1.4 server in a few lines. ``flaw`` is one of the names below, or empty for none.
 
     ignores-associated-data, no-tag, short-tag, plaintext, wrong-plaintext, own-nonce, no-version, few-operations,
-    forbidden, no-destroy, stateless
+    no-destroy, stateless, and refuses-X for an operation X
     """
 
     flaw: str = ""
@@ -149,6 +153,8 @@ class Sloppy:
         self.asked.append(operation)
         answer = messages.ResponseBatchItem(operation=contents.Operation(operation))
         try:
+            if self.flaw == f"refuses-{operation.name}":
+                _refuse(operation)
             answer.response_payload = getattr(self, f"_{operation.name.lower()}")(item.request_payload)
             answer.result_status = contents.ResultStatus(enums.ResultStatus.SUCCESS)
         except (PermissionError, KeyError, InvalidTag) as error:
@@ -173,8 +179,6 @@ class Sloppy:
         return payloads.QueryResponsePayload(operations=offered[:3] if self.flaw == "few-operations" else offered)
 
     def _create(self, _payload):
-        if self.flaw == "forbidden":
-            raise PermissionError("this client may not create keys")
         key = str(len(self.keys) + 1)
         self.keys[key] = (os.urandom(32), enums.State.PRE_ACTIVE)
         return payloads.CreateResponsePayload(enums.ObjectType.SYMMETRIC_KEY, key)

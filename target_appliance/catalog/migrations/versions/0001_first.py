@@ -44,8 +44,3 @@ def upgrade() -> None:
         sa.Column("sync", sa.String(36), nullable=True),
         sa.Column("expires", sa.Double, nullable=False),
     )
-
-
-def downgrade() -> None:
-    for table in ("leases", "points", "replicas", "agents", "tenants"):
-        op.drop_table(table)

@@ -24,7 +24,7 @@ def served(tmp_path, connect):
         rogue.__exit__()
 
 
-@pytest.mark.parametrize("flaw", ["", "own-nonce"])
+@pytest.mark.parametrize("flaw", ["", "own-nonce", "refuses-QUERY"])
 def test_a_proper_server_passes_and_is_tested_once(served, flaw):
     kms, server = served(flaw)
     kms.probe()
@@ -45,14 +45,18 @@ def test_a_proper_server_passes_and_is_tested_once(served, flaw):
         ("wrong-plaintext", "does not decrypt what it encrypted"),
         ("no-version", "does not speak KMIP 1.4"),
         ("few-operations", "does not offer ENCRYPT, DECRYPT"),
-        ("forbidden", "does not make a key (PERMISSION_DENIED: this client may not create keys)"),
+        ("refuses-CREATE", "does not make a key (PERMISSION_DENIED: this client may not CREATE)"),
+        ("refuses-ENCRYPT", "does not encrypt under key 1 (PERMISSION_DENIED"),
+        ("refuses-DECRYPT", "does not decrypt what it encrypted (PERMISSION_DENIED"),
+        ("refuses-DISCOVER_VERSIONS", "does not speak KMIP 1.4 (PERMISSION_DENIED"),
     ],
 )
 def test_a_server_with_a_flaw_is_refused_every_time(served, flaw, sentence):
     kms, server = served(flaw)
-    for use in (kms.probe, kms.probe, lambda: kms.create_kek("acme"), lambda: kms.wrap("1", DEK, b"")):
-        if flaw == "no-version" and use is not kms.probe:
-            continue
+    uses = [kms.probe, kms.probe]
+    if "VERSIONS" not in flaw and flaw != "no-version":  # only the probe asks for versions
+        uses += [lambda: kms.create_kek("acme"), lambda: kms.wrap("1", DEK, b"")]
+    for use in uses:
         with pytest.raises(KmsUnavailableError) as refused:
             use()
         assert sentence in refused.value.message
@@ -88,4 +92,12 @@ def test_a_state_that_is_not_told_is_no_state(served):
     assert kms.state(kek) is KekState.ACTIVE
     server.flaw = "stateless"
     with pytest.raises(KmsUnavailableError, match="names no state"):
+        kms.state(kek)
+
+
+def test_a_server_that_does_not_let_us_see_a_key_is_not_a_missing_key(served):
+    kms, server = served("")
+    kek = kms.create_kek("acme")
+    server.flaw = "refuses-GET_ATTRIBUTES"
+    with pytest.raises(KmsUnavailableError, match=f"does not tell the state of key {kek} .PERMISSION_DENIED"):
         kms.state(kek)
