@@ -58,6 +58,8 @@ class VCenter:
     def __init__(self, session: Session, clock: Clock) -> None:
         self._session = session
         self._clock = clock
+        self._names: dict[str, str] = {}
+        """Names by moref of VMs that were described: people know no morefs."""
         self._slots = threading.Lock()
         """Held while a free address of the agent's VM is chosen and taken."""
 
@@ -93,7 +95,9 @@ class VCenter:
                 subject=f"vm {moref}",
                 next_step="bring the VM back into the vCenter's inventory",
             )
-        return describe.vm(moref, found.values, self._host(found.values.get("runtime.host")))
+        described = describe.vm(moref, found.values, self._host(found.values.get("runtime.host")))
+        self._names[moref] = described.name
+        return described
 
     def _host(self, host: Any) -> dict[str, tuple[str, int]]:
         """Version and build of one host, by moref; empty where the login may not see it."""
@@ -126,7 +130,7 @@ class VCenter:
             areas = tuple(Extent(area.start, area.length) for area in answer.changedArea or [])
             return ChangedPage(answer.startOffset, answer.length, areas)
 
-        what = f"asking for changed areas of disk {disk} of VM {moref}"
+        what = f"asking for changed areas of disk {disk} of VM {self._called(moref)}"
         return self._session.read(what, f"disk {disk}", ask, CHANGED_AREAS)
 
     # Changing.
@@ -155,7 +159,7 @@ class VCenter:
             found = self._find(moref, name)
             if found is None:
                 raise SourceError(
-                    f"{what} of VM {moref} succeeded, but the snapshot is not there",
+                    f"{what} of VM {self._called(moref)} succeeded, but the snapshot is not there",
                     subject=f"vm {moref}",
                     next_step="look at the vCenter's tasks for somebody who removed it",
                 )
@@ -187,7 +191,7 @@ class VCenter:
 
     def _attach(self, moref: str, disk: DiskInfo) -> AttachedDisk:
         values = self._values(moref, "config.hardware.device", "config.changeVersion")
-        slot = attach.free_slot(values.get("config.hardware.device") or [], f"VM {moref}")
+        slot = attach.free_slot(values.get("config.hardware.device") or [], f"VM {self._called(moref)}")
         # Another agent on the same VM may take the slot meanwhile: the change version makes this one fail then.
         spec = vim.vm.ConfigSpec(
             changeVersion=values.get("config.changeVersion"), deviceChange=attach.attaching(disk, slot)
@@ -200,7 +204,7 @@ class VCenter:
         found = attach.hot_added(self._devices(moref), slot, disk.backing_path)
         if found is None:
             raise lost or SourceError(
-                f"{disk.label} was attached to VM {moref}, but is not there",
+                f"{disk.label} was attached to VM {self._called(moref)}, but is not there",
                 subject=f"vm {moref}",
                 next_step="look at the vCenter's tasks for somebody who detached it",
             )
@@ -230,11 +234,14 @@ class VCenter:
 
     # Helpers.
 
+    def _called(self, moref: str) -> str:
+        return self._names.get(moref, moref)
+
     def _vm(self, moref: str) -> Any:
         return self._session.reference(vim.VirtualMachine, moref)
 
     def _values(self, moref: str, *paths: str) -> dict[str, Any]:
-        what, subject = f"reading VM {moref}", f"vm {moref}"
+        what, subject = f"reading VM {self._called(moref)}", f"vm {moref}"
         found = properties.of_object(self._session, what, subject, self._vm(moref), paths)
         for fault in found.hidden.values():  # what is hidden must not be taken for what is not there
             raise translate(fault, what, subject)
@@ -268,7 +275,7 @@ class VCenter:
     def _once(self, moref: str, what: str, start: Callable[[Any], Any]) -> Any:
         """Start a task with one call, and wait for its result."""
         machine, subject = self._vm(moref), f"vm {moref}"
-        what = f"{what} of VM {moref}"
+        what = f"{what} of VM {self._called(moref)}"
         task = self._session.mutate(what, subject, lambda: start(machine))
         return wait_for(self._session, self._clock, task, what, subject)
 

@@ -223,7 +223,14 @@ def test_quiescing_that_fails(ledger: Ledger) -> None:
         with unharmed(ledger):
             lab.control("fault", "CreateSnapshot_Task", "ApplicationQuiesceFault", "--count", 1)
             refused = ledger.pair.source("sync", VM)
-            sentence(refused, EXIT_REFUSED, "taking the snapshot", "ApplicationQuiesceFault", "VMware Tools", "quiesce")
+            sentence(
+                refused,
+                EXIT_REFUSED,
+                f"taking the snapshot of VM {VM}",
+                "ApplicationQuiesceFault",
+                "VMware Tools",
+                "quiesce",
+            )
         assert ledger.sync()["consistency"] == "file-system"
     finally:
         lab.agent_toml.write_text(before)
@@ -233,7 +240,7 @@ def test_snapshot_that_fails(ledger: Ledger) -> None:
     with unharmed(ledger):
         ledger.pair.lab.control("fault", "CreateSnapshot_Task", "SnapshotFault", "--count", 1)
         refused = ledger.pair.source("sync", VM)
-        sentence(refused, EXIT_REFUSED, "taking the snapshot", "SnapshotFault", "by hand")
+        sentence(refused, EXIT_REFUSED, f"taking the snapshot of VM {VM}", "SnapshotFault", "by hand")
 
 
 @pytest.mark.parametrize(
