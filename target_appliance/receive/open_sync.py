@@ -65,6 +65,12 @@ class OpenSync:
             self.finished.add(disk)
             self.streams.remove(stream)
 
+    def give_up(self, stream: Any) -> None:
+        """A stream broke. Its disk stays claimed; the call is let go, or gRPC counts it against its connection."""
+        with self.lock:
+            if stream in self.streams:
+                self.streams.remove(stream)
+
     def require_open(self) -> None:
         """Raises FencedError when the sync is over."""
         if self.over:

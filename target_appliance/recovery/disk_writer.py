@@ -143,9 +143,10 @@ class SealedDiskWriter:
         return self._stored_bytes
 
     def close(self) -> None:
-        """Let go of the files; what was not finished is lost."""
+        """Let go of files and memory; what was not finished is lost."""
         with self._lock:
             self._closed = True
+            self._buffer = memoryview(b"")
             for file in (self._list_file, self._manifest_file, self._extent_file):
                 if file is not None:
                     file.close()
@@ -164,6 +165,7 @@ class SealedDiskWriter:
         self._list_file.close()
         self._place.store.protect(self._path(names.digests_file(spec.key)))
         self._failpoint(DIGESTS_WRITTEN)
+        self._buffer = memoryview(b"")  # a VM may have 256 disks, and the sync holds their writers to its end
         return DiskRecord(spec, self._place.base_point, self._key.epoch, self._manifest.records, root)
 
     def _seal(self, extent: ExtentWriter, records: Sequence[GrainRecord]) -> None:

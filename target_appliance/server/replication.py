@@ -1,6 +1,7 @@
 """The Replication service: reads requests, asks vault, catalog and open syncs, writes answers."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Final
 
 from common import log
@@ -12,6 +13,7 @@ from common.wire.v1 import replication_pb2 as wire
 from target_appliance.catalog.catalog import Catalog
 from target_appliance.receive.open_sync import LEASE_SECONDS, OpenSync, OpenSyncs
 from target_appliance.receive.receiver import Disk, receive
+from target_appliance.recovery.disk_writer import SealedDiskWriter
 from target_appliance.recovery.vault import Vault
 from target_appliance.server import wire_types
 from target_appliance.server.edge import Call
@@ -98,7 +100,12 @@ class ReplicationService:
 
     def WriteDisk(self, frames: Iterable[bytes], call: Call) -> Iterator[wire.WriteAck]:  # noqa: N802
         """One disk of an open sync."""
-        yield from receive(frames, _DiskStream(self._syncs, self._watch, call))
+        stream = _DiskStream(self._syncs, self._watch, call)
+        try:
+            yield from receive(frames, stream)
+        except BaseException:
+            stream.given_up()
+            raise
 
     def RenewLease(self, request: wire.RenewLeaseRequest, call: Call) -> wire.RenewLeaseResponse:  # noqa: N802
         """A sign of life."""
@@ -184,13 +191,15 @@ class _DiskStream:
         self._call = call
         self._entry: OpenSync | None = None
         self._disk = parse_disk_key(0)
+        self._writer: SealedDiskWriter | None = None
 
     def open(self, event: Open) -> tuple[Disk, int]:
         """See receiver.Stream."""
         entry = self._syncs.get(self._call.caller, event.sync)
         entry.claim(event.disk, self._call.context)
         self._entry, self._disk = entry, event.disk
-        return entry.staged.disk(event.disk), entry.staged.disks[event.disk].capacity_bytes
+        self._writer = entry.staged.disk(event.disk)
+        return self._writer, entry.staged.disks[event.disk].capacity_bytes
 
     def alive(self) -> None:
         """See receiver.Stream."""
@@ -202,3 +211,10 @@ class _DiskStream:
         """See receiver.Stream."""
         if self._entry:
             self._entry.settle(self._disk, self._call.context)
+
+    def given_up(self) -> None:
+        """The stream broke, so the disk can never be complete: its files and its memory need not wait for the lease."""
+        if self._entry and self._writer:
+            self._entry.give_up(self._call.context)
+            with suppress(KeysapartError):
+                self._writer.close()
