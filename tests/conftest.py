@@ -14,3 +14,8 @@ def _logging_as_at_the_start():
     structlog.reset_defaults()
     logging.root.handlers[:] = handlers
     logging.root.setLevel(level)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """End-to-end tests first: they last longest, and none should be alone at the end while other workers are idle."""
+    items.sort(key=lambda item: "end_to_end" not in item.path.parts)
