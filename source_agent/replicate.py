@@ -74,10 +74,13 @@ def sync_vm(agent: Agent, name: str, *, full: bool, progress: Progress, accept_r
         KeysapartError: whatever stood in the way; nothing was committed then, unless the message says so.
     """
     began = agent.clock.monotonic()
+    # Disks first: while a snapshot's base is attached elsewhere its removal cannot consolidate, and the VM would run on
+    # another file from then on, which ends trust in change tracking.
+    released = agent.reader.release_leftovers()
     clear_unfinished(agent.vsphere, agent.agent_id, agent.state_dir)
     vm = agent.vsphere.vm(name)
     with vm_lock(agent.state_dir, vm.instance_uuid, vm.name):
-        vm = _cleared(agent, vm)
+        vm = _cleared(agent, vm, released)
         warned = findings(agent, vm)
         preflight.require(vm, warned)
         described = _described(agent, vm)
@@ -158,9 +161,8 @@ def _newest(described: wire.DescribeReplicaResponse) -> Bookmark | None:
     return Bookmark(described.newest.number, described.newest.record_hash)
 
 
-def _cleared(agent: Agent, vm: VmInfo) -> VmInfo:
-    """Remove what an earlier process of this agent left: attached disks first, then their snapshots."""
-    released = agent.reader.release_leftovers()
+def _cleared(agent: Agent, vm: VmInfo, released: int) -> VmInfo:
+    """Remove the snapshots that an earlier process of this agent left; ``released`` of its disks were detached."""
     removed = remove_leftovers(agent.vsphere, vm, agent.agent_id)
     if not released and not removed:
         return vm

@@ -9,7 +9,8 @@ import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from common.clock import SystemClock
 from common.config import load
@@ -29,7 +30,7 @@ _WINDOW_GRAINS = 64
 
 
 class Ledger:
-    """One VM of a pair, from its first sync on."""
+    """One VM of a pair, from its first sync on. A context manager: it keeps a connection to the key server."""
 
     def __init__(self, pair: Pair, vm: str, seed: int = 0) -> None:
         self.pair = pair
@@ -38,6 +39,16 @@ class Ledger:
         self.points: dict[int, Content] = {}
         self._rng = random.Random(seed)
         self._sizes = {disk.key: disk.size for disk in pair.lab.machine(vm).disks}
+        self._config = load(pair.config, ApplianceConfig)
+        self._kms = registry.create(self._config.kms, SystemClock())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._kms.close()
 
     def write(self, most_bytes: int = 1 << 20) -> None:
         """The guest writes: some of every disk, aligned and not, about ``most_bytes`` in all."""
@@ -136,14 +147,10 @@ class Ledger:
 
     @contextmanager
     def _vault(self) -> Iterator[Vault]:
-        config = load(self.pair.config, ApplianceConfig)
-        clock = SystemClock()
-        store = PosixStore(config.store_dir)
-        kms = registry.create(config.kms, clock)
+        store = PosixStore(self._config.store_dir)
         try:
-            yield Vault(store, kms, clock)
+            yield Vault(store, self._kms, SystemClock())
         finally:
-            kms.close()
             store.close()
 
 

@@ -34,8 +34,7 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
     store.mkdir(parents=True)
     mounted = _mount("-t", "tmpfs", "-o", "size=512m", "tmpfs", store)
     try:
-        with Lab(folder, disk_mib=16) as lab, Pair(lab) as pair:
-            made = Ledger(pair, VM)
+        with Lab(folder, disk_mib=16) as lab, Pair(lab) as pair, Ledger(pair, VM) as made:
             made.sync()
             yield made
     finally:

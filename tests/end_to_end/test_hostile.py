@@ -99,8 +99,7 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
     with Lab(tmp_path_factory.mktemp("hostile") / "lab", disk_mib=8) as lab:
         config = lab.appliance_toml
         config.write_text(config.read_text().replace("idle_seconds = 60", f"idle_seconds = {IDLE_SECONDS}"))
-        with Pair(lab) as pair:
-            made = Ledger(pair, "plain01")
+        with Pair(lab) as pair, Ledger(pair, "plain01") as made:
             made.sync()
             yield made
             made.write(1 << 18)

@@ -32,8 +32,11 @@ ROOMY_MIB, SMALL_MIB = 96, 20
 @pytest.fixture(scope="module")
 def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
     """A VM with a point; every test leaves the pair as good as it found it."""
-    with Lab(tmp_path_factory.mktemp("refusals") / "lab", disk_mib=16) as lab, Pair(lab) as pair:
-        made = Ledger(pair, VM)
+    with (
+        Lab(tmp_path_factory.mktemp("refusals") / "lab", disk_mib=16) as lab,
+        Pair(lab) as pair,
+        Ledger(pair, VM) as made,
+    ):
         made.sync()
         yield made
 
@@ -133,9 +136,9 @@ def test_kms_hangs(ledger: Ledger) -> None:
 
 @pytest.mark.parametrize("action", ["deactivate", "destroy"])
 def test_key_out_of_use(pair: Pair, action: str) -> None:
-    ledger = Ledger(pair, VM)
-    ledger.sync()
-    ledger.write()
+    with Ledger(pair, VM) as ledger:
+        ledger.sync()
+        ledger.write()
     kek = next(key for key in pair.lab.control("kms", "list") if f"/{TENANT}/" in key["name"])
     before = _tree(pair.folder / "store")
     pair.lab.control("kms", action, kek["id"])
@@ -224,8 +227,7 @@ def _mount(*words: object) -> int:
 
 
 def test_store_full_in_mid_sync(small_store: Path, tmp_path: Path) -> None:
-    with Lab(tmp_path / "lab", disk_mib=16) as lab, Pair(lab) as pair:
-        ledger = Ledger(pair, VM)
+    with Lab(tmp_path / "lab", disk_mib=16) as lab, Pair(lab) as pair, Ledger(pair, VM) as ledger:
         ledger.sync()
         used = shutil.disk_usage(small_store).used
         assert _mount("-o", f"remount,size={SMALL_MIB}m", small_store) == 0
