@@ -11,7 +11,7 @@ from tests.end_to_end.pair import Outcome, Pair
 
 _ANOTHER_SENTENCE = re.compile(r"[.!?]\s+[A-Z]")
 _COMMAND_SECONDS = 120.0
-MANY, MIDDLE = 6 << 20, 2 << 20
+MANY, MIDDLE = 6 << 20, 1 << 20
 """Bytes that the guest writes before a sync that is held, and bytes that pass before it is."""
 
 

@@ -119,7 +119,7 @@ def test_appliance_killed_at_random_moments(ledger: Ledger, rng: random.Random) 
             assert code == 5, code
             cut += 1
             committed += landed
-        ledger.check()
+        ledger.check_nothing_else()
         ledger.write()
         assert ledger.sync()["kind"] == "delta"
         ledger.check()
@@ -148,7 +148,7 @@ def test_appliance_killed_at_every_step_of_a_commit(ledger: Ledger) -> None:
 
         pair.serve()
         assert ledger.settle_unknown(content) == (step in (RENAMED, POINTS_SYNCED)), (step, nth)
-        ledger.check()
+        ledger.check_nothing_else()
         ledger.write()
         assert ledger.sync()["kind"] == "delta"
         ledger.check()
