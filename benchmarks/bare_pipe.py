@@ -1,7 +1,8 @@
 """The bare pipe: the disk's non-zero bytes through a gRPC stream over mutual TLS that does nothing else.
 
-The upper bound of anything built on this transport: messages of the real wire with 1 MiB of data each, in a
-bidirectional stream, the receiver only counting. Both ends are processes of their own; run as a module it is one:
+The upper bound of anything built on this transport: messages of 1 MiB, which no library takes apart, in a bidirectional
+stream, the receiver only counting, both ends with the allocator set up as ours. Both ends are processes of their own;
+run as a module it is one:
 
     python -m benchmarks.bare_pipe serve PKI
     python -m benchmarks.bare_pipe send PKI PORT DISK
@@ -19,6 +20,7 @@ import grpc
 from benchmarks.disk import MIB, data_extents
 from benchmarks.pki import write_pki
 from benchmarks.process import Child, loopback
+from common import allocator
 from common.wire.v1 import replication_pb2 as wire
 
 _SERVICE = "bench.BarePipe"
@@ -56,16 +58,16 @@ def send_all(disk: Path, work: Path) -> PipeFigures:
         )
 
 
-def _count(frames: Iterator[wire.WriteFrame], _: grpc.ServicerContext) -> Iterator[wire.WriteAck]:
+def _count(frames: Iterator[bytes], _: grpc.ServicerContext) -> Iterator[wire.WriteAck]:
     received = 0
     for frame in frames:
-        received += len(frame.batch.data)
+        received += len(frame)
     yield wire.WriteAck(durable_sequence=received, done=True)
 
 
 def _serve(pki: Path) -> None:
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=4))
-    method = grpc.stream_stream_rpc_method_handler(_count, wire.WriteFrame.FromString, wire.WriteAck.SerializeToString)
+    method = grpc.stream_stream_rpc_method_handler(_count, None, wire.WriteAck.SerializeToString)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, {_METHOD: method}),))
     credentials = grpc.ssl_server_credentials(
         [((pki / "server-key.pem").read_bytes(), (pki / "server-cert.pem").read_bytes())],
@@ -78,12 +80,12 @@ def _serve(pki: Path) -> None:
     server.wait_for_termination()
 
 
-def _frames(disk: Path) -> Iterator[wire.WriteFrame]:
+def _frames(disk: Path) -> Iterator[bytes]:
     with disk.open("rb") as data:
         for start, length in data_extents(disk):
             data.seek(start)
             for offset in range(0, length, MIB):
-                yield wire.WriteFrame(batch=wire.GrainBatch(data=data.read(min(MIB, length - offset))))
+                yield data.read(min(MIB, length - offset))
 
 
 def _send(pki: Path, port: str, disk: Path) -> None:
@@ -94,15 +96,14 @@ def _send(pki: Path, port: str, disk: Path) -> None:
     )
     with grpc.secure_channel(f"localhost:{port}", credentials) as channel:
         grpc.channel_ready_future(channel).result(timeout=10)
-        pipe = channel.stream_stream(
-            f"/{_SERVICE}/{_METHOD}", wire.WriteFrame.SerializeToString, wire.WriteAck.FromString
-        )
+        pipe = channel.stream_stream(f"/{_SERVICE}/{_METHOD}", None, wire.WriteAck.FromString)
         begin = time.monotonic()
         (ack,) = pipe(_frames(disk))
         print(time.monotonic() - begin, ack.durable_sequence)
 
 
 if __name__ == "__main__":
+    allocator.tune()
     if sys.argv[1] == "serve":
         _serve(Path(sys.argv[2]))
     else:
