@@ -26,6 +26,7 @@ def test_labs_run_side_by_side_and_the_source_site_can_be_lost(tmp_path: Path):
     with Lab(tmp_path / "one", disk_mib=1) as one, Lab(tmp_path / "two", disk_mib=1) as two:
         ports = [lab.vcenter.port for lab in (one, two)] + [lab.data_port for lab in (one, two)]
         assert len(set(ports)) == 4
+        before = one.source_kms.list_keys()
         one.control("source-site", "stop")
         assert one.kms.list_keys() == []
         with connected(two) as vim:
@@ -33,4 +34,5 @@ def test_labs_run_side_by_side_and_the_source_site_can_be_lost(tmp_path: Path):
         one.control("source-site", "start")
         with connected(one) as vim:
             assert vim.vm("web01").name == "web01"
-        assert one.source_kms.state("1") == "active"
+        assert before
+        assert one.source_kms.list_keys() == before
