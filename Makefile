@@ -34,6 +34,7 @@ $(LAB_READY): $(VENV_READY) $(LAB_SOURCES)
 	@touch $@
 
 demo: setup ## two sites on this machine, an encrypted VM replicated, the source stopped, the copy compared
+	@scripts/need.sh "the demo" qemu-img=qemu-utils
 	$(PY) -m tests.demo
 
 test: setup ## all tests, with branch coverage of the three packages held at 90 % or more

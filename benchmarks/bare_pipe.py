@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from concurrent import futures
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 
@@ -67,7 +68,7 @@ def _count(frames: Iterator[bytes], _: grpc.ServicerContext) -> Iterator[wire.Wr
 
 def _serve(pki: Path) -> None:
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=4))
-    method = grpc.stream_stream_rpc_method_handler(_count, None, wire.WriteAck.SerializeToString)
+    method: Any = grpc.stream_stream_rpc_method_handler(_count, None, wire.WriteAck.SerializeToString)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, {_METHOD: method}),))
     credentials = grpc.ssl_server_credentials(
         [((pki / "server-key.pem").read_bytes(), (pki / "server-cert.pem").read_bytes())],
@@ -96,7 +97,7 @@ def _send(pki: Path, port: str, disk: Path) -> None:
     )
     with grpc.secure_channel(f"localhost:{port}", credentials) as channel:
         grpc.channel_ready_future(channel).result(timeout=10)
-        pipe = channel.stream_stream(f"/{_SERVICE}/{_METHOD}", None, wire.WriteAck.FromString)
+        pipe: Any = channel.stream_stream(f"/{_SERVICE}/{_METHOD}", None, wire.WriteAck.FromString)
         begin = time.monotonic()
         (ack,) = pipe(_frames(disk))
         print(time.monotonic() - begin, ack.durable_sequence)
