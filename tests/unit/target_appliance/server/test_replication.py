@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 
 import grpc
 import pytest
@@ -226,16 +227,16 @@ def test_a_silent_agents_sync_is_ended(server, client, monkeypatch):
     assert server.behind.vault.sweep_staging("acme", VM) == ()
 
 
-def test_streams_are_capped_per_tenant(client, stranger):
+def test_streams_are_capped_per_tenant(server, client, stranger):
     begun = client.begin(_request(disks=[_disk(key=key) for key in (1, 2, 3)]))
     held = []
     try:
         for key in (1, 2):
             gate = _Gate([codec.encode(Open(begun.sync, key)), codec.encode(Batch(1, [_grain()]))])
             held.append((gate, client.write(iter(gate))))
-            gate.sent.wait(10)
+        _until_written(server, {1, 2})
         with pytest.raises(LimitExceededError, match="2 streams open"):
-            _until_refused(client, begun.sync)
+            _write(client, Open(begun.sync, 3), Done(0, 0))
         other = stranger.begin(_request())
         _whole(stranger, other.sync)
         assert stranger.commit(other.sync).point == 1
@@ -245,25 +246,24 @@ def test_streams_are_capped_per_tenant(client, stranger):
             call.cancel()
 
 
-def _until_refused(target, sync):
-    """The other two streams are counted once the server has read their first frame, which is soon but not at once."""
-    while True:
-        try:
-            _write(target, Open(sync, 3), Done(0, 0))
-        except ProtocolError:
-            continue
-        return
+def _until_written(server, disks):
+    """Return when the server has read the first frame of a stream for each of the disks."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if any(entry.writing >= disks for entry in server.service._syncs.all()):
+            return
+        time.sleep(0.01)
+    raise AssertionError("the streams never began")
 
 
 class _Gate:
     """Frames, and then silence until the test opens it."""
 
     def __init__(self, frames):
-        self.frames, self.open, self.sent = frames, threading.Event(), threading.Event()
+        self.frames, self.open = frames, threading.Event()
 
     def __iter__(self):
         yield from self.frames
-        self.sent.set()
         self.open.wait(30)
 
 
