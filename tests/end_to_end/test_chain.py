@@ -77,6 +77,7 @@ class Witnesses:
             self.compared += 1
 
 
+@pytest.mark.timeout(900)
 def test_twenty_deltas_under_a_random_guest(pair: Pair, images: Path) -> None:
     number = seed()
     lab, choice = pair.lab, random.Random(number)
