@@ -15,6 +15,8 @@ from common.sync.events import GrainRecord
 _ACCELERATION: Final = 2
 """LZ4's own default is 1. Measured on grains that shrink to 0.42: 2 is a quarter faster and costs 2 % more bytes."""
 
+_PROBE_BYTES: Final = 64
+
 
 @dataclass(frozen=True, slots=True)
 class Reduced:
@@ -30,7 +32,7 @@ def reduce_grains(plaintext: memoryview, first: int, held: Mapping[int, bytes] |
     """Records for the whole grains in ``plaintext``, of which the first has the index ``first``.
 
     Args:
-        plaintext: a multiple of 64 KiB; stays the caller's.
+        plaintext: a multiple of 64 KiB, which nobody changes any more: records that do not shrink are views of it.
         first: grain index of its beginning.
         held: digests that the target's newest point has of these grains, a missing one being zeros; None when the
             point starts a chain, where zeros need no record.
@@ -39,9 +41,9 @@ def reduce_grains(plaintext: memoryview, first: int, held: Mapping[int, bytes] |
     zero = unchanged = 0
     for place in range(len(plaintext) // GRAIN_BYTES):
         index = first + place
-        grain = bytes(plaintext[place * GRAIN_BYTES : (place + 1) * GRAIN_BYTES])
+        grain = plaintext[place * GRAIN_BYTES : (place + 1) * GRAIN_BYTES]
         before = ZERO_DIGEST if held is None else held.get(index, ZERO_DIGEST)
-        if grain == ZERO_GRAIN:
+        if _is_zero(grain):
             zero += 1
             if before != ZERO_DIGEST:
                 records.append(GrainRecord(index, GrainKind.ZERO, ZERO_DIGEST, b""))
@@ -56,3 +58,8 @@ def reduce_grains(plaintext: memoryview, first: int, held: Mapping[int, bytes] |
         else:
             records.append(GrainRecord(index, GrainKind.RAW, mark, grain))
     return Reduced(tuple(records), zero, unchanged, len(records))
+
+
+def _is_zero(grain: memoryview) -> bool:
+    """Whether all bytes are zero. Only a grain that begins with zeros is copied, for a comparison at memory speed."""
+    return bytes(grain[:_PROBE_BYTES]) == ZERO_GRAIN[:_PROBE_BYTES] and bytes(grain) == ZERO_GRAIN
