@@ -174,10 +174,11 @@ class SealedDiskWriter:
         if not self._buffer:
             self._buffer = memoryview(bytearray(_BATCH_GRAINS * grain_record_bytes(PAYLOAD_MOST_BYTES)))
         buffer, at = self._buffer, 0
+        placed: list[tuple[int, int]] = []
         entries = bytearray()
         for place, (grain, kind, digest, data) in enumerate(records):
             if kind is GrainKind.ZERO:
-                extent.add_zero(grain - first)
+                placed.append((grain - first, 0))
                 entries += RECORD.pack(grain, ZERO_DIGEST)
                 continue
             payload = len(data) + OVERHEAD_BYTES
@@ -188,9 +189,10 @@ class SealedDiskWriter:
             nonce = nonces[place * NONCE_BYTES : (place + 1) * NONCE_BYTES]
             self._sealer.seal_into(buffer[begin:end], grain, kind, data, nonce)
             buffer[end:stop] = bytes(stop - end)
-            extent.add(grain - first, buffer[at:stop])
+            placed.append((grain - first, stop - at))
             entries += RECORD.pack(grain, digest)
             at = stop
+        extent.add_run(placed, buffer[:at])
         extent.flush()
         self._manifest.add(bytes(entries))
 

@@ -2,6 +2,7 @@
 
 import struct
 from array import array
+from collections.abc import Sequence
 from typing import Final
 
 from common.grain import grain_count
@@ -70,20 +71,29 @@ class ExtentWriter:
         self._put(bytes(SECTOR_BYTES) if descriptor is None else descriptor)
 
     def add(self, grain: int, record: Buffer) -> None:
-        """Place a grain's record (marker, payload, padding to whole sectors); written at the next ``flush``.
+        """Place one grain's record; as ``add_run``."""
+        self.add_run(((grain, len(record)),), record)
+
+    def add_run(self, placed: Sequence[tuple[int, int]], records: Buffer) -> None:
+        """Place records (marker, payload, padding to whole sectors) that stand behind one another; ``flush`` writes.
 
         Args:
-            grain: index within the extent, higher than any before.
-            record: must stay unchanged until ``flush``.
+            placed: index within the extent, higher than any before, and bytes of its record; none of a grain that is
+                zeros, whatever the parent holds.
+            records: all of them; must stay unchanged until ``flush``.
         """
-        self._enter(grain)
-        self._table[grain % TABLE_ENTRIES] = entry_of(self._position)
-        self._put(record)
-
-    def add_zero(self, grain: int) -> None:
-        """Say that a grain is zeros, whatever the parent holds. ``grain`` as in ``add``."""
-        self._enter(grain)
-        self._table[grain % TABLE_ENTRIES] = ENTRY_ZERO
+        view = memoryview(records)
+        begin = at = 0
+        for grain, size in placed:
+            if at > begin and grain // TABLE_ENTRIES != self._table_number:
+                self._put(view[begin:at])
+                begin = at
+            self._enter(grain)
+            entry = entry_of(self._position + at - begin) if size else ENTRY_ZERO
+            self._table[grain % TABLE_ENTRIES] = entry
+            at += size
+        if at > begin:
+            self._put(view[begin:at])
 
     def flush(self) -> None:
         """Hand what was added to the file; buffers are free afterwards."""
