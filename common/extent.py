@@ -45,23 +45,6 @@ def total(extents: Iterable[Extent]) -> int:
     return sum(extent.length for extent in extents)
 
 
-def intersect(left: Iterable[Extent], right: Iterable[Extent]) -> tuple[Extent, ...]:
-    """Bytes in both; both inputs normal, so is the result."""
-    first, second = list(left), list(right)
-    found: list[Extent] = []
-    i = j = 0
-    while i < len(first) and j < len(second):
-        begin = max(first[i].offset, second[j].offset)
-        end = min(first[i].end, second[j].end)
-        if begin < end:
-            found.append(Extent(begin, end - begin))
-        if first[i].end < second[j].end:
-            i += 1
-        else:
-            j += 1
-    return tuple(found)
-
-
 def round_to_grains(extents: Iterable[Extent], capacity_bytes: int) -> tuple[Extent, ...]:
     """Widen each extent to whole grains, clip at ``capacity_bytes``, and normalise."""
     widened = []

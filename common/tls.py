@@ -117,13 +117,6 @@ def channel_credentials(identity: Identity) -> grpc.ChannelCredentials:
     return grpc.ssl_channel_credentials(identity.ca_pem, identity.key_pem, identity.certificate_pem)
 
 
-def server_credentials(identity: Identity) -> grpc.ServerCredentials:
-    """What a gRPC server needs for mutual TLS; a client without a certificate of the CA is refused."""
-    return grpc.ssl_server_credentials(
-        [(identity.key_pem, identity.certificate_pem)], root_certificates=identity.ca_pem, require_client_auth=True
-    )
-
-
 def explain_refusal(address: str, identity: Identity, *, timeout_seconds: float = 5.0) -> KeysapartError | None:
     """Why the server at ``address`` does not talk to us, found by a TLS handshake; None when that succeeds."""
     subject = f"target {address}"

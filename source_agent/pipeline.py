@@ -31,7 +31,6 @@ class DiskCount:
     bytes_read: int = 0
     grains_zero: int = 0
     grains_unchanged: int = 0
-    grains_sent: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     def add(self, read: int, reduced: Reduced) -> None:
@@ -40,7 +39,6 @@ class DiskCount:
             self.bytes_read += read
             self.grains_zero += reduced.zero
             self.grains_unchanged += reduced.unchanged
-            self.grains_sent += reduced.sent
 
 
 def pieces(disk: OpenDisk, extents: Iterable[Extent], capacity_bytes: int, *, skip_holes: bool) -> list[Extent]:

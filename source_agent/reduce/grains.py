@@ -20,12 +20,11 @@ _PROBE_BYTES: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class Reduced:
-    """Records to send, rising by grain, and what became of the others; the three counts are grains."""
+    """Records to send, rising by grain, and what became of the others; the counts are grains."""
 
     records: tuple[GrainRecord, ...]
     zero: int
     unchanged: int
-    sent: int
 
 
 def reduce_grains(plaintext: memoryview, first: int, held: Mapping[int, bytes] | None) -> Reduced:
@@ -57,7 +56,7 @@ def reduce_grains(plaintext: memoryview, first: int, held: Mapping[int, bytes] |
             records.append(GrainRecord(index, GrainKind.LZ4, mark, packed))
         else:
             records.append(GrainRecord(index, GrainKind.RAW, mark, grain))
-    return Reduced(tuple(records), zero, unchanged, len(records))
+    return Reduced(tuple(records), zero, unchanged)
 
 
 def _is_zero(grain: memoryview) -> bool:

@@ -3,12 +3,12 @@
 Every method may raise StoreError (the database does not work; retrying may help) and StoreFullError.
 """
 
-from types import TracebackType
 from typing import Self
 
 import sqlalchemy
 
 from common.clock import Clock
+from common.closing import Closing
 from common.ids import AgentId, ReplicaId, SyncId, TenantId
 from target_appliance.catalog import leases, points, rebuild, register, schema
 from target_appliance.catalog.database import Database
@@ -17,7 +17,7 @@ from target_appliance.identity.authn import Identity
 from target_appliance.recovery.types import PointRecord
 
 
-class Catalog:
+class Catalog(Closing):
     """Tenants, agents, replicas, points and leases."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
@@ -43,14 +43,6 @@ class Catalog:
     def close(self) -> None:
         """Drop all connections."""
         self._database.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def probe(self) -> None:
         """Ask a cheap question; raises StoreError when the database does not answer it."""

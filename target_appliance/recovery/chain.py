@@ -8,11 +8,10 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 
+from common.closing import Closing
 from common.errors import DamagedError, NotFoundError
 from common.grain import GRAIN_BYTES, ZERO_DIGEST, digest, grain_count
 from common.ids import DiskKey, PointNumber
@@ -49,7 +48,7 @@ class Layer:
     extents: dict[int, ExtentReader] = field(default_factory=dict)
 
 
-class Chain:
+class Chain(Closing):
     """A disk's layers, newest first. ``extent`` may be called from several threads, the manifests may not.
 
     Raises:
@@ -118,14 +117,6 @@ class Chain:
         """Close all files."""
         self._pool.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def _walk(self, record: PointRecord) -> None:
         """Fill ``layers`` from the newest down."""
         keys: dict[int, tuple[DataKey, GrainOpener]] = {}
@@ -172,7 +163,7 @@ class Chain:
         return names.point_folder(record.tenant, record.replica, record.number)
 
 
-class DiskView:
+class DiskView(Closing):
     """The content of a disk at a point. ``read`` and ``load`` are thread-safe; the view owns ``chain``."""
 
     def __init__(self, chain: Chain) -> None:
@@ -213,14 +204,6 @@ class DiskView:
     def close(self) -> None:
         """Close all files."""
         self._chain.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _load_layer(self, layer: Layer, window: Window, places: list[int], found: list[bytes | None]) -> None:
         begin = 0

@@ -8,11 +8,11 @@ import struct
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from blake3 import blake3
 
+from common.closing import Closing
 from common.grain import DIGEST_BYTES
 from common.ids import DiskKey, PointNumber, ReplicaId
 from target_appliance.seal.keys import FORMAT_VERSION
@@ -40,7 +40,7 @@ def list_header(replica: ReplicaId, disk: DiskKey, point: PointNumber) -> bytes:
     return _HEADER.pack(MAGIC, FORMAT_VERSION, CHUNK_BYTES, uuid.UUID(replica).bytes, disk, point)
 
 
-class DigestedFile:
+class DigestedFile(Closing):
     """A file being written whose chunks are digested on the way. Passes everything on to ``file``, which it owns.
 
     The first chunk is kept until the end, because it holds the header that is overwritten.
@@ -89,14 +89,6 @@ class DigestedFile:
     def close(self) -> None:
         """See WriteFile."""
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def digests(self) -> bytes:
         """All chunks' digests, joined; call once, when all is written."""

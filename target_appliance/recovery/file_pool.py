@@ -2,9 +2,9 @@
 
 import threading
 from collections import OrderedDict
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
+from common.closing import Closing
 from target_appliance.store.port import ReadFile, Store
 
 _OPEN_MOST: Final = 128
@@ -62,7 +62,7 @@ class FilePool:
                 self._open.pop(name).close()
 
 
-class PooledFile:
+class PooledFile(Closing):
     """See ReadFile. Closing it does nothing: the pool closes."""
 
     def __init__(self, pool: FilePool, path: str, size: int) -> None:
@@ -76,11 +76,3 @@ class PooledFile:
 
     def close(self) -> None:
         """See ReadFile."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -2,16 +2,15 @@
 
 import threading
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Self
 
+from common.closing import Closing
 from common.errors import AlreadyExistsError, NotFoundError, StoreError
 from target_appliance.store.paths import split_path
 
 _ROOM_BYTES = 1 << 40
 
 
-class MemoryWriteFile:
+class MemoryWriteFile(Closing):
     """See WriteFile."""
 
     def __init__(self, content: bytearray) -> None:
@@ -39,16 +38,8 @@ class MemoryWriteFile:
     def close(self) -> None:
         """See WriteFile."""
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-class MemoryReadFile:
+class MemoryReadFile(Closing):
     """See ReadFile."""
 
     def __init__(self, content: bytearray) -> None:
@@ -61,14 +52,6 @@ class MemoryReadFile:
 
     def close(self) -> None:
         """See ReadFile."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class MemoryStore:

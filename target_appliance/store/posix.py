@@ -11,9 +11,9 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
+from common.closing import Closing
 from common.errors import (
     AlreadyExistsError,
     KeysapartError,
@@ -58,7 +58,7 @@ def _translated(path: str, doing: str) -> Iterator[None]:
         raise translate(error, path, doing) from error
 
 
-class PosixWriteFile:
+class PosixWriteFile(Closing):
     """See WriteFile. After a failed write or sync every later call fails: the kernel may have dropped the pages."""
 
     def __init__(self, descriptor: int, path: str) -> None:
@@ -110,14 +110,6 @@ class PosixWriteFile:
             with _translated(self._path, "closing"):
                 os.close(descriptor)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     @contextmanager
     def _guarded(self, doing: str) -> Iterator[None]:
         if self._failed:
@@ -133,7 +125,7 @@ class PosixWriteFile:
             raise translate(error, self._path, doing) from error
 
 
-class PosixReadFile:
+class PosixReadFile(Closing):
     """See ReadFile."""
 
     def __init__(self, descriptor: int, path: str, size: int) -> None:
@@ -159,14 +151,6 @@ class PosixReadFile:
         if self._descriptor >= 0:
             descriptor, self._descriptor = self._descriptor, -1
             os.close(descriptor)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class PosixStore:

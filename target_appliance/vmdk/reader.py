@@ -12,7 +12,6 @@ from typing import Final
 from common.grain import grain_count
 from target_appliance.store.port import ReadFile
 from target_appliance.vmdk.layout import (
-    DESCRIPTOR_SECTORS,
     EXTENT_MOST_BYTES,
     GRAIN_MARKER,
     GRAIN_SECTORS,
@@ -74,11 +73,6 @@ class ExtentReader:
         count = table_count(capacity_bytes)
         raw = self._region(self.header.directory_offset, 4 * count, "grain directory")
         self._directory = struct.unpack(f"<{count}I", raw)
-
-    @property
-    def has_descriptor(self) -> bool:
-        """Whether a descriptor is embedded."""
-        return self.header.descriptor_size == DESCRIPTOR_SECTORS
 
     def descriptor(self) -> bytes:
         """The embedded descriptor's room, padding included; empty when there is none."""

@@ -5,7 +5,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.extent import Extent, intersect, normalise, round_to_grains, split, total
+from common.extent import Extent, normalise, round_to_grains, split, total
 from common.grain import GRAIN_BYTES
 
 _extents = st.lists(st.builds(Extent, st.integers(0, 60), st.integers(0, 20)), max_size=8)
@@ -28,13 +28,6 @@ def test_normalise_keeps_the_bytes(extents):
     assert _is_normal(result)
     assert _bytes(result) == _bytes(extents)
     assert total(result) == len(_bytes(extents))
-
-
-@given(_extents, _extents)
-def test_intersect_is_the_common_bytes(left, right):
-    result = intersect(normalise(left), normalise(right))
-    assert _bytes(result) == _bytes(left) & _bytes(right)
-    assert _is_normal(result)
 
 
 @given(_extents, st.integers(1, 16))

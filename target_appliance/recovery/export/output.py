@@ -9,9 +9,9 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
+from common.closing import Closing
 from common.errors import AlreadyExistsError, KeysapartError, NotFoundError, StoreError, StoreFullError
 
 _FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -41,7 +41,7 @@ def refuse_existing(path: Path) -> None:
         )
 
 
-class Output:
+class Output(Closing):
     """A new file that will be called ``path``; a WriteFile that can also leave holes. One thread at a time.
 
     Leaving the ``with`` block without ``publish`` removes what was written.
@@ -102,14 +102,6 @@ class Output:
             descriptor, self._descriptor = self._descriptor, -1
             os.close(descriptor)
             self._partial.unlink(missing_ok=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _write(self, offset: int, view: memoryview) -> None:
         with self._translated():
