@@ -22,6 +22,22 @@ class NbdFigures:
     stored_bytes: int
 
 
+# qemu-img times its key derivation by the processor time of its thread, and gives up where the machine's clock for
+# that is too coarse: about every second attempt on some virtual machines.
+_CREATE_ATTEMPTS = 20
+
+
+def _create_luks(luks: Path, size: str, secret: str, log: Path) -> None:
+    command = ["qemu-img", "create", "-q", "-f", "luks", "--object", secret, "-o", "key-secret=s,iter-time=200"]
+    for attempt in range(1, _CREATE_ATTEMPTS + 1):
+        try:
+            Child([*command, str(luks), size], log).finish()
+            return
+        except RuntimeError as error:
+            if "accurate CPU usage" not in str(error) or attempt == _CREATE_ATTEMPTS:
+                raise
+
+
 def copy_full(disk: Path, work: Path) -> NbdFigures:
     """Copy ``disk`` once; files of the run stay in ``work``, which must be empty."""
     log = work / "log"
@@ -30,8 +46,7 @@ def copy_full(disk: Path, work: Path) -> NbdFigures:
     secret = f"secret,id=s,file={work / 'passphrase'}"
     size = str(disk.stat().st_size)
     luks, target = work / "luks.raw", work / "target.vmdk"
-    create = ["qemu-img", "create", "-q", "-f", "luks", "--object", secret, "-o", "key-secret=s,iter-time=200"]
-    Child([*create, str(luks), size], log).finish()
+    _create_luks(luks, size, secret, log)
     Child(["qemu-img", "convert", "-q", "-f", "raw", "-O", "vmdk", str(luks), str(target)], log).finish()
     luks.unlink()
 
