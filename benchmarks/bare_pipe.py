@@ -1,8 +1,8 @@
 """The bare pipe: the disk's non-zero bytes through a gRPC stream over mutual TLS that does nothing else.
 
 The upper bound of anything built on this transport: messages of 1 MiB, which no library takes apart, in a bidirectional
-stream, the receiver only counting, both ends with the allocator set up as ours. Both ends are processes of their own;
-run as a module it is one:
+stream, the receiver only counting, both ends set up by ``common.runtime`` as ours. They are processes of their own; run
+as a module it is one:
 
     python -m benchmarks.bare_pipe serve PKI
     python -m benchmarks.bare_pipe send PKI PORT DISK
@@ -21,7 +21,7 @@ import grpc
 from benchmarks.disk import MIB, data_extents
 from benchmarks.pki import write_pki
 from benchmarks.process import Child, loopback
-from common import allocator
+from common import runtime
 from common.wire.v1 import replication_pb2 as wire
 
 _SERVICE = "bench.BarePipe"
@@ -104,7 +104,7 @@ def _send(pki: Path, port: str, disk: Path) -> None:
 
 
 if __name__ == "__main__":
-    allocator.tune()
+    runtime.tune()
     if sys.argv[1] == "serve":
         _serve(Path(sys.argv[2]))
     else:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from common import allocator, log
+from common import log, runtime
 from common.cli_edge import edge, emit, table
 from common.clock import SystemClock
 from common.errors import EXIT_OK, EXIT_REFUSED, ConfigError
@@ -140,5 +140,5 @@ def _sync(
 
 def main() -> None:
     """Run the command line of this process."""
-    allocator.tune()
+    runtime.tune()
     app()

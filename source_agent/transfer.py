@@ -1,5 +1,6 @@
 """The middle of a sync: begin, all disks at once, commit; abort on every other way out."""
 
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
@@ -23,8 +24,9 @@ _log = log.get("transfer")
 _RENEW_SECONDS: Final = 15.0
 """A quarter of the lease: two renewals may be lost before it lapses."""
 
-_REDUCERS: Final = 2
-"""Threads that read and reduce; more than two gain nothing while gRPC's own thread needs the interpreter too."""
+_REDUCERS: Final = max(1, (os.cpu_count() or 1) // 2)
+"""Threads that read and reduce; the other processors are for gRPC and TLS. With the target on the same two processors,
+one thread was 4 % faster than two."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from common import allocator
+from common import runtime
 from target_appliance.cli import keys, recovery, replicas, set_up
 
 app = typer.Typer(
@@ -36,5 +36,5 @@ for group in (set_up, replicas, recovery, keys):
 
 def main() -> None:
     """Run the command line of this process."""
-    allocator.tune()
+    runtime.tune()
     app()

@@ -1,12 +1,12 @@
 import subprocess
 import sys
 
-from common import allocator
+from common import runtime
 
 PROGRAM = """
 import resource, threading
-from common import allocator
-assert allocator.tune()
+from common import runtime
+assert runtime.keep_freed_memory()
 def work():
     for _ in range(200):
         bytearray(b"x") * (1 << 20)
@@ -25,5 +25,13 @@ def test_freed_buffers_are_reused_instead_of_faulted_in_again():
 
 
 def test_a_c_library_without_the_door(monkeypatch):
-    monkeypatch.setattr(allocator.ctypes, "CDLL", lambda _: object())
-    assert allocator.tune() is False
+    monkeypatch.setattr(runtime.ctypes, "CDLL", lambda _: object())
+    assert runtime.keep_freed_memory() is False
+
+
+def test_a_thread_gets_the_interpreter_within_a_grain_and_collection_is_rare():
+    program = "import gc, sys; from common import runtime; runtime.tune()"
+    program += "; print(sys.getswitchinterval(), *gc.get_threshold())"
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True).stdout.split()
+    assert float(said[0]) < 0.001
+    assert int(said[1]) > 10_000
