@@ -118,7 +118,11 @@ def _finding(found: "Finding") -> dict[str, str]:
 def _sync(
     context: typer.Context,
     vm: VmName,
+    *,
     full: Annotated[bool, typer.Option("--full", help="Start a new chain: send everything that is not zero.")] = False,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Read everything, whatever change tracking says; send what differs.")
+    ] = False,
     accept_rollback: Annotated[
         bool,
         typer.Option("--accept-rollback", help="Go on although the target shows less than it committed before."),
@@ -128,12 +132,14 @@ def _sync(
     """Replicate a VM once: snapshot, read what changed, send it, commit a point at the target."""
     with edge(as_json=as_json):
         from source_agent.agent import interruptible, opened  # noqa: PLC0415
+        from source_agent.plan import requested_kind  # noqa: PLC0415
         from source_agent.progress import shown  # noqa: PLC0415
         from source_agent.replicate import sync_vm  # noqa: PLC0415
 
+        requested = requested_kind(full=full, compare=compare)
         config = _configured(context)
         with interruptible(), opened(config, SystemClock()) as agent, shown() as progress:
-            report = sync_vm(agent, vm, full=full, progress=progress, accept_rollback=accept_rollback)
+            report = sync_vm(agent, vm, requested=requested, progress=progress, accept_rollback=accept_rollback)
         warnings = [f"warning: {text}" for text in report.warnings]
         emit(report.as_json(), [*warnings, report.sentence()], as_json=as_json)
 

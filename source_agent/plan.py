@@ -10,6 +10,7 @@ import enum
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from common.errors import ConfigError
 from common.ids import DiskKey, PointNumber, ReplicaId
 from source_agent.vsphere.port import DiskInfo, Snapshot, SnapshotInfo, VmInfo
 
@@ -84,6 +85,19 @@ class _Case:
     now: DiskInfo
     frozen: bool
     """``now`` is from a snapshot; otherwise from the live VM, whose change ids say less."""
+
+
+def requested_kind(*, full: bool, compare: bool) -> Kind | None:
+    """What a user asked for by options.
+
+    Raises:
+        ConfigError: both at once.
+    """
+    if full and compare:
+        raise ConfigError("--full and --compare exclude each other", subject="options", next_step="give one of them")
+    if full:
+        return Kind.FULL
+    return Kind.COMPARE if compare else None
 
 
 def run_of(change_id: str) -> str:
@@ -173,22 +187,22 @@ _RULES: tuple[tuple[str, Callable[[_Case], str | None]], ...] = (
 )
 
 
-def plan(vm: VmInfo, snapshot: Snapshot, held: HeldPoint | None, *, requested_full: bool) -> Plan:
+def plan(vm: VmInfo, snapshot: Snapshot, held: HeldPoint | None, *, requested: Kind | None = None) -> Plan:
     """The decision for a sync.
 
     Args:
         vm: the VM as vCenter describes it, read before or after the snapshot was taken.
         snapshot: ours, for this sync; it does not count as foreign.
         held: the target's newest point, None when there is none yet.
-        requested_full: the user wants a new chain.
+        requested: FULL for a new chain, COMPARE to read everything; None leaves it to the rules.
     """
     foreign = tuple(found for found in vm.snapshots if found.moref != snapshot.moref)
-    return _decide(vm, foreign, snapshot.disks, held, frozen=True, requested_full=requested_full)
+    return _decide(vm, foreign, snapshot.disks, held, frozen=True, requested=requested)
 
 
-def forecast(vm: VmInfo, held: HeldPoint | None, *, requested_full: bool) -> Plan:
+def forecast(vm: VmInfo, held: HeldPoint | None, *, requested: Kind | None = None) -> Plan:
     """What ``plan`` would most likely decide if a sync started now; every snapshot of the VM counts as foreign."""
-    return _decide(vm, vm.snapshots, vm.disks, held, frozen=False, requested_full=requested_full)
+    return _decide(vm, vm.snapshots, vm.disks, held, frozen=False, requested=requested)
 
 
 def _decide(
@@ -198,17 +212,19 @@ def _decide(
     held: HeldPoint | None,
     *,
     frozen: bool,
-    requested_full: bool,
+    requested: Kind | None,
 ) -> Plan:
     if held is None:
         return _all_full(disks, "first-point", "the target holds no point of this VM yet")
-    if requested_full:
+    if requested is Kind.FULL:
         return _all_full(disks, "requested", "a full sync was asked for")
     before = {disk.key: disk for disk in held.disks}
     decided = []
     for disk in disks:
         if disk.key not in before:
             decided.append(_full(disk, "new-disk", f"point {held.number} has no such disk"))
+        elif requested is Kind.COMPARE:
+            decided.append(_compare(disk, "requested", "a compare was asked for"))
         else:
             decided.append(_on_top(_Case(vm, foreign, held, before[disk.key], disk, frozen)))
     kinds = {disk.kind for disk in decided}
@@ -225,10 +241,14 @@ def _full(disk: DiskInfo, rule: str, cause: str) -> DiskPlan:
     return DiskPlan(disk.key, Kind.FULL, rule, cause, None, disk.capacity_bytes)
 
 
+def _compare(disk: DiskInfo, rule: str, cause: str) -> DiskPlan:
+    return DiskPlan(disk.key, Kind.COMPARE, rule, cause, None, disk.capacity_bytes)
+
+
 def _on_top(case: _Case) -> DiskPlan:
     for rule, holds in _RULES:
         if (cause := holds(case)) is not None:
-            return DiskPlan(case.now.key, Kind.COMPARE, rule, cause, None, case.now.capacity_bytes)
+            return _compare(case.now, rule, cause)
     return DiskPlan(
         case.now.key,
         Kind.DELTA,

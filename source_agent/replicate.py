@@ -60,13 +60,15 @@ def findings(agent: Agent, vm: VmInfo) -> tuple[preflight.Finding, ...]:
     return preflight.check(vm, setting)
 
 
-def sync_vm(agent: Agent, name: str, *, full: bool, progress: Progress, accept_rollback: bool = False) -> SyncReport:
+def sync_vm(
+    agent: Agent, name: str, *, requested: Kind | None, progress: Progress, accept_rollback: bool = False
+) -> SyncReport:
     """Replicate the VM called ``name`` once.
 
     Args:
         agent: this agent.
         name: the VM's name, moref or instance UUID.
-        full: start a new chain.
+        requested: FULL starts a new chain, COMPARE reads everything; None leaves it to the plan.
         progress: told of every step.
         accept_rollback: go on although the target shows less than it committed before.
 
@@ -87,7 +89,7 @@ def sync_vm(agent: Agent, name: str, *, full: bool, progress: Progress, accept_r
         if not accept_rollback:
             bookmark.check(bookmark.load(agent.state_dir, vm.instance_uuid), _newest(described), vm.name)
         vm = ensure_tracking(agent.vsphere, vm)
-        done, taken, decided, remains = _cycle(agent, vm, described, full=full, progress=progress)
+        done, taken, decided, remains = _cycle(agent, vm, described, requested=requested, progress=progress)
     lines = [f"{found.sentence}: {found.remedy}" for found in warned]
     lines += [f"disk {key} is not tracked: its next sync will be a compare" for key in untracked(taken)]
     lines += remains
@@ -119,7 +121,7 @@ def _described(agent: Agent, vm: VmInfo) -> wire.DescribeReplicaResponse:
 
 
 def _cycle(
-    agent: Agent, vm: VmInfo, described: wire.DescribeReplicaResponse, *, full: bool, progress: Progress
+    agent: Agent, vm: VmInfo, described: wire.DescribeReplicaResponse, *, requested: Kind | None, progress: Progress
 ) -> tuple[Transferred, Snapshot, Plan, list[str]]:
     """Snapshot, plan, transfer; and what remains to be cleaned up after a commit, in words.
 
@@ -131,7 +133,7 @@ def _cycle(
     progress.say(f"{vm.name}: taking a snapshot")
     try:
         with snapshot(agent.vsphere, vm, agent.agent_id, quiesce=agent.quiesce, clock=agent.clock) as taken:
-            decided, tasks = _tasks(agent, vm, taken, held, full=full)
+            decided, tasks = _tasks(agent, vm, taken, held, requested=requested)
             for disk in decided.disks:
                 progress.say(f"{vm.name}: disk {disk.key} {disk.kind.value}: {disk.cause}")
             transfer = Transfer(
@@ -171,13 +173,13 @@ def _cleared(agent: Agent, vm: VmInfo, released: int) -> VmInfo:
 
 
 def _tasks(
-    agent: Agent, vm: VmInfo, taken: Snapshot, held: HeldPoint | None, *, full: bool
+    agent: Agent, vm: VmInfo, taken: Snapshot, held: HeldPoint | None, *, requested: Kind | None
 ) -> tuple[Plan, list[DiskTask]]:
     """The plan over the snapshot, with the extents that each disk needs read.
 
     A change list that turns out not to be trustworthy makes its disk a compare, here and not as a failure.
     """
-    decided = plan(vm, taken, held, requested_full=full)
+    decided = plan(vm, taken, held, requested=requested)
     tasks = []
     for disk, choice in zip(taken.disks, decided.disks, strict=True):
         extents: tuple[Extent, ...] = (Extent(0, disk.capacity_bytes),)

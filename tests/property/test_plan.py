@@ -35,6 +35,7 @@ held_disks = st.lists(
     max_size=3,
     unique_by=lambda disk: disk.key,
 ).map(tuple)
+asked = st.sampled_from([None, Kind.FULL, Kind.COMPARE])
 replicas = st.sampled_from([VM.instance_uuid, "00000000-0000-0000-0000-000000000000"])
 points = st.one_of(st.none(), st.builds(HeldPoint, st.just(PointNumber(4)), replicas, held_disks))
 machines = st.builds(
@@ -46,9 +47,9 @@ machines = st.builds(
 )
 
 
-@given(machine=machines, disks=now_disks, held=points, requested=st.booleans())
+@given(machine=machines, disks=now_disks, held=points, requested=asked)
 def test_a_delta_is_trusted_only_where_everything_agrees(machine, disks, held, requested):
-    made = plan(machine, dataclasses.replace(frozen(), disks=disks), held, requested_full=requested)
+    made = plan(machine, dataclasses.replace(frozen(), disks=disks), held, requested=requested)
     assert [one.key for one in made.disks] == [disk.key for disk in disks]
     before = {disk.key: disk for disk in held.disks} if held else {}
     for one, now in zip(made.disks, disks, strict=True):
@@ -56,12 +57,13 @@ def test_a_delta_is_trusted_only_where_everything_agrees(machine, disks, held, r
         assert one.capacity_bytes == now.capacity_bytes
         assert (one.since is not None) == (one.kind is Kind.DELTA)
         if one.kind is Kind.FULL:
-            assert held is None or requested or now.key not in before
+            assert held is None or requested is Kind.FULL or now.key not in before
             continue
         assert held is not None
-        assert not requested
+        assert requested is not Kind.FULL
         if one.kind is not Kind.DELTA:
             continue
+        assert requested is None
         old = before[now.key]
         assert one.since == old.change_id
         assert (old.uuid, old.capacity_bytes, old.backing_path) == (now.uuid, now.capacity_bytes, now.backing_path)
@@ -72,9 +74,9 @@ def test_a_delta_is_trusted_only_where_everything_agrees(machine, disks, held, r
         assert (machine.host_version, machine.host_build) != ("6.0.0", 1)
 
 
-@given(machine=machines, disks=now_disks, held=points, requested=st.booleans())
+@given(machine=machines, disks=now_disks, held=points, requested=asked)
 def test_the_whole_is_the_most_careful_of_its_disks(machine, disks, held, requested):
-    made = plan(machine, dataclasses.replace(frozen(), disks=disks), held, requested_full=requested)
+    made = plan(machine, dataclasses.replace(frozen(), disks=disks), held, requested=requested)
     kinds = {one.kind for one in made.disks}
     assert (made.base is None) == (made.kind is Kind.FULL)
     if kinds <= {Kind.FULL}:
@@ -83,11 +85,11 @@ def test_the_whole_is_the_most_careful_of_its_disks(machine, disks, held, reques
         assert made.kind is (Kind.COMPARE if Kind.COMPARE in kinds else Kind.DELTA)
 
 
-@given(disks=now_disks, held=points, requested=st.booleans())
+@given(disks=now_disks, held=points, requested=asked)
 def test_a_forecast_never_promises_less_than_the_plan_keeps(disks, held, requested):
     """With nothing but change ids hidden from the live VM, the forecast is the plan or more hopeful."""
     machine = dataclasses.replace(VM, disks=tuple(dataclasses.replace(disk, change_id=None) for disk in disks))
-    hoped = forecast(machine, held, requested_full=requested)
-    made = plan(machine, dataclasses.replace(frozen(), disks=disks), held, requested_full=requested)
+    hoped = forecast(machine, held, requested=requested)
+    made = plan(machine, dataclasses.replace(frozen(), disks=disks), held, requested=requested)
     for one, other in zip(hoped.disks, made.disks, strict=True):
         assert one.kind == other.kind or (one.kind, other.kind) == (Kind.DELTA, Kind.COMPARE)

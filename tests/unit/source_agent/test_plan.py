@@ -2,8 +2,9 @@ import dataclasses
 
 import pytest
 
+from common.errors import ConfigError
 from common.ids import PointNumber
-from source_agent.plan import HeldDisk, HeldPoint, Kind, bad_host, forecast, plan, run_of
+from source_agent.plan import HeldDisk, HeldPoint, Kind, bad_host, forecast, plan, requested_kind, run_of
 from tests.unit.source_agent.vms import DISK, GIB, RUN, VM, disk, frozen, node, vm
 
 HELD_DISK = HeldDisk(DISK.key, DISK.uuid, DISK.capacity_bytes, DISK.backing_path, f"{RUN}/5")
@@ -15,20 +16,20 @@ def held_disk(**changes):
 
 
 def test_a_vm_without_a_point_is_sent_in_full():
-    made = plan(VM, frozen(), None, requested_full=False)
+    made = plan(VM, frozen(), None)
     assert (made.kind, made.base) == (Kind.FULL, None)
     assert [(one.kind, one.rule, one.since) for one in made.disks] == [(Kind.FULL, "first-point", None)]
 
 
 def test_nothing_changed_is_a_delta_from_the_held_id():
-    made = plan(VM, frozen(), HELD, requested_full=False)
+    made = plan(VM, frozen(), HELD)
     assert (made.kind, made.base) == (Kind.DELTA, 4)
     assert [(one.kind, one.rule, one.since) for one in made.disks] == [(Kind.DELTA, "all-rules-hold", f"{RUN}/5")]
     assert made.disks[0].capacity_bytes == GIB
 
 
 def test_a_full_that_was_asked_for_is_full():
-    made = plan(VM, frozen(), HELD, requested_full=True)
+    made = plan(VM, frozen(), HELD, requested=Kind.FULL)
     assert (made.kind, made.base, made.disks[0].rule) == (Kind.FULL, None, "requested")
 
 
@@ -61,7 +62,7 @@ BROKEN_RULES = [
 
 @pytest.mark.parametrize(("rule", "machine", "snapshot", "held", "words"), BROKEN_RULES)
 def test_one_broken_rule_makes_the_disk_a_compare(rule, machine, snapshot, held, words):
-    made = plan(machine, snapshot, held, requested_full=False)
+    made = plan(machine, snapshot, held)
     assert (made.kind, made.base) == (Kind.COMPARE, 4)
     (decided,) = made.disks
     assert (decided.kind, decided.rule, decided.since) == (Kind.COMPARE, rule, None)
@@ -76,12 +77,12 @@ def test_every_rule_has_a_case():
 
 def test_our_own_snapshot_is_not_foreign():
     ours = node("keysapart-test", moref="snapshot-9")
-    assert plan(vm(snapshots=(ours,)), frozen(), HELD, requested_full=False).kind is Kind.DELTA
+    assert plan(vm(snapshots=(ours,)), frozen(), HELD).kind is Kind.DELTA
 
 
 def test_a_new_disk_alone_is_full_and_the_rest_stays_delta():
     second = disk(key=2001, uuid="6000c29e-2", backing_path="[store] web01/web01_1.vmdk")
-    made = plan(VM, frozen(DISK, second), HELD, requested_full=False)
+    made = plan(VM, frozen(DISK, second), HELD)
     assert (made.kind, made.base) == (Kind.DELTA, 4)
     assert [(one.key, one.kind, one.rule) for one in made.disks] == [
         (2000, Kind.DELTA, "all-rules-hold"),
@@ -92,36 +93,36 @@ def test_a_new_disk_alone_is_full_and_the_rest_stays_delta():
 def test_one_compare_makes_the_sync_a_compare():
     second = disk(key=2001, uuid="6000c29e-2", change_id=None)
     held = dataclasses.replace(HELD, disks=(HELD_DISK, dataclasses.replace(HELD_DISK, key=2001, uuid="6000c29e-2")))
-    made = plan(VM, frozen(DISK, second), held, requested_full=False)
+    made = plan(VM, frozen(DISK, second), held)
     assert made.kind is Kind.COMPARE
     assert [one.kind for one in made.disks] == [Kind.DELTA, Kind.COMPARE]
 
 
 def test_all_disks_replaced_builds_on_nothing():
-    made = plan(VM, frozen(disk(key=2005)), HELD, requested_full=False)
+    made = plan(VM, frozen(disk(key=2005)), HELD)
     assert (made.kind, made.base) == (Kind.FULL, None)
 
 
 def test_a_disk_that_is_gone_is_not_planned():
     held = dataclasses.replace(HELD, disks=(HELD_DISK, dataclasses.replace(HELD_DISK, key=2001)))
-    made = plan(VM, frozen(), held, requested_full=False)
+    made = plan(VM, frozen(), held)
     assert [one.key for one in made.disks] == [2000]
 
 
 def test_a_forecast_needs_no_change_id_of_the_live_vm():
     live = vm(disks=(disk(change_id=None),))
-    assert forecast(live, HELD, requested_full=False).kind is Kind.DELTA
-    assert forecast(live, None, requested_full=False).kind is Kind.FULL
-    assert forecast(live, HELD, requested_full=True).kind is Kind.FULL
+    assert forecast(live, HELD).kind is Kind.DELTA
+    assert forecast(live, None).kind is Kind.FULL
+    assert forecast(live, HELD, requested=Kind.FULL).kind is Kind.FULL
 
 
 def test_a_forecast_counts_every_snapshot_as_foreign():
-    made = forecast(vm(snapshots=(node("mine"),)), HELD, requested_full=False)
+    made = forecast(vm(snapshots=(node("mine"),)), HELD)
     assert made.disks[0].rule == "foreign-snapshot"
 
 
 def test_a_forecast_sees_a_reset_where_the_live_vm_shows_it():
-    made = forecast(vm(disks=(disk(change_id=f"{OTHER_RUN}/1"),)), HELD, requested_full=False)
+    made = forecast(vm(disks=(disk(change_id=f"{OTHER_RUN}/1"),)), HELD)
     assert made.disks[0].rule == "tracking-reset"
 
 
@@ -149,3 +150,17 @@ def test_the_run_is_what_stands_before_the_last_slash():
     assert run_of(f"{RUN}/12") == RUN
     assert run_of("a/b/3") == "a/b"
     assert run_of("nonsense") == ""
+
+
+def test_a_compare_may_be_asked_for_and_leaves_new_disks_full():
+    made = plan(VM, frozen(DISK, disk(key=2001, change_id=None)), HELD, requested=Kind.COMPARE)
+    assert [(one.kind, one.rule) for one in made.disks] == [(Kind.COMPARE, "requested"), (Kind.FULL, "new-disk")]
+    assert (made.kind, made.base) == (Kind.COMPARE, HELD.number)
+
+
+def test_full_and_compare_cannot_both_be_asked_for():
+    assert requested_kind(full=True, compare=False) is Kind.FULL
+    assert requested_kind(full=False, compare=True) is Kind.COMPARE
+    assert requested_kind(full=False, compare=False) is None
+    with pytest.raises(ConfigError, match="exclude each other"):
+        requested_kind(full=True, compare=True)

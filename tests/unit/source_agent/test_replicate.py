@@ -21,6 +21,7 @@ from common.errors import (
 from common.grain import GRAIN_BYTES
 from common.tls import load_identity
 from source_agent.disk_read.memory import MemoryReader
+from source_agent.plan import Kind
 from source_agent.replicate import Agent, sync_vm
 from source_agent.stream.channel import Target
 from source_agent.vsphere.memory import MemorySite, MemoryVSphere
@@ -72,8 +73,8 @@ class _World:
             parallel_disks=2,
         )
 
-    def sync(self, agent=None, *, full=False):
-        return sync_vm(agent or self.agent, "web01", full=full, progress=_Quiet())
+    def sync(self, agent=None, *, requested=None):
+        return sync_vm(agent or self.agent, "web01", requested=requested, progress=_Quiet())
 
     def write(self, key, offset, data):
         self.site.write(self.vm.moref, key, offset, data)
@@ -151,8 +152,19 @@ def test_a_reset_makes_a_compare_that_sends_only_what_differs(world):
 def test_a_requested_full_starts_a_new_chain(world):
     world.scribble()
     world.sync()
-    report = world.sync(full=True)
+    report = world.sync(requested=Kind.FULL)
     assert (report.kind, report.point) == ("full", 2)
+    world.assert_equal(2)
+
+
+def test_a_requested_compare_reads_everything_and_sends_what_differs(world):
+    world.scribble()
+    world.sync()
+    world.write(2001, 0, os.urandom(512))
+    report = world.sync(requested=Kind.COMPARE)
+    assert (report.kind, report.bytes_read) == ("compare", sum(SIZES))
+    assert sum(disk.grains_sent for disk in report.disks) == 1
+    assert {disk.rule for disk in report.disks} == {"requested"}
     world.assert_equal(2)
 
 
@@ -302,7 +314,7 @@ def test_a_target_that_was_rolled_back_is_noticed(world):
     with pytest.raises(PreconditionError, match=r"shows point 1.*committed point 2"):
         world.sync()
     assert world.snapshots() == []
-    report = sync_vm(world.agent, "web01", full=False, progress=_Quiet(), accept_rollback=True)
+    report = sync_vm(world.agent, "web01", requested=None, progress=_Quiet(), accept_rollback=True)
     assert (report.point, report.kind) == (2, "delta")
     world.assert_equal(2)
     assert world.sync().point == 3
@@ -311,7 +323,7 @@ def test_a_target_that_was_rolled_back_is_noticed(world):
 def test_leftovers_on_another_vm_are_removed_at_any_start(world):
     """A process that died in a sync of another VM: its lock file still names it, and nobody holds it."""
     other = world.site.add_vm("db01", (1 << 20,))
-    sync_vm(world.agent, "db01", full=False, progress=_Quiet())
+    sync_vm(world.agent, "db01", requested=None, progress=_Quiet())
     lock = world.agent.state_dir / f"vm-{other.instance_uuid}.lock"
     assert lock.read_bytes() == b""
     lock.write_text("4711\n")

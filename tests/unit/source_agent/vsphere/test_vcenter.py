@@ -210,7 +210,7 @@ def test_consolidation_is_seen(lab, vsphere):
 
 
 def test_a_live_vm_is_forecast_without_change_ids(vsphere):
-    assert forecast(vsphere.vm(WEB), None, requested_full=False).kind is Kind.FULL
+    assert forecast(vsphere.vm(WEB), None).kind is Kind.FULL
 
 
 @pytest.fixture
