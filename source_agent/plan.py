@@ -1,18 +1,24 @@
 """What a sync does with each disk: full, delta or compare, and the rule that decided. Pure.
 
-A change list may only be trusted (delta) when every rule of ``_RULES`` holds; the first that fails makes the disk a
+A change list may only be trusted (delta) when every rule of ``trust.py`` holds; the first that fails makes the disk a
 compare, which reads everything and sends what differs. The decision for a sync is ``plan`` over the snapshot's frozen
 configuration: change ids exist only there, and there alone the backing path is the base disk's and not that of the
 running delta. ``forecast`` says beforehand, over the live VM, what a sync would most likely do.
 """
 
 import enum
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
 
 from common.errors import ConfigError
-from common.ids import DiskKey, PointNumber, ReplicaId
+from common.ids import DiskKey, PointNumber
+from source_agent.trust import Case, HeldDisk, HeldPoint, bad_host, broken_rule
 from source_agent.vsphere.port import DiskInfo, Snapshot, SnapshotInfo, VmInfo
+
+_DELTA: Final = re.compile(r"-[0-9]{6}\.vmdk$")
 
 
 class Kind(enum.StrEnum):
@@ -24,28 +30,6 @@ class Kind(enum.StrEnum):
     """The extents that changed since the newest point are read and sent."""
     COMPARE = "compare"
     """Everything is read, what differs from the newest point is sent."""
-
-
-@dataclass(frozen=True, slots=True)
-class HeldDisk:
-    """A disk of the target's newest point, as the source described it then."""
-
-    key: DiskKey
-    uuid: str
-    capacity_bytes: int
-    backing_path: str
-    change_id: str
-    """Empty when the disk was not tracked."""
-
-
-@dataclass(frozen=True, slots=True)
-class HeldPoint:
-    """The target's newest point of the VM."""
-
-    number: PointNumber
-    replica: ReplicaId
-    """Instance UUID of the VM it was made from."""
-    disks: tuple[HeldDisk, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,19 +56,9 @@ class Plan:
     base: PointNumber | None
     """Point that is built upon; None for a full."""
     disks: tuple[DiskPlan, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Case:
-    """Everything a rule may look at."""
-
-    vm: VmInfo
-    foreign: tuple[SnapshotInfo, ...]
-    held: HeldPoint
-    before: HeldDisk
-    now: DiskInfo
-    frozen: bool
-    """``now`` is from a snapshot; otherwise from the live VM, whose change ids say less."""
+    keeps_change_ids: bool
+    """Whether the point may record the snapshot's change ids: not those of a host whose change lists leave writes out,
+    because after the host's upgrade they would be trusted."""
 
 
 def requested_kind(*, full: bool, compare: bool) -> Kind | None:
@@ -100,94 +74,14 @@ def requested_kind(*, full: bool, compare: bool) -> Kind | None:
     return Kind.COMPARE if compare else None
 
 
-def run_of(change_id: str) -> str:
-    """The UUID part of a change id, which names a run of tracking: what stands before the last slash."""
-    return change_id.rpartition("/")[0]
-
-
-_FIXED_6_0_BUILD = 3247720
-"""ESXi600-201511001: before it, writes during consolidation were missing from change lists (KB 2136854)."""
-
-
-def bad_host(version: str, build: int) -> bool:
-    """ESXi versions whose change lists are known to leave writes out."""
-    release = version.split(".")
-    if release[0] in {"3", "4"} or release[:2] in (["5", "0"], ["5", "1"]):
-        return True  # growth past each 128 GiB border, KB 2090639
-    return release[:2] == ["6", "0"] and 0 < build < _FIXED_6_0_BUILD
-
-
-def _instance(case: _Case) -> str | None:
-    if case.held.replica != case.vm.instance_uuid:
-        return "the newest point was made from a VM with another instance UUID"
-    return None
-
-
-def _disk_uuid(case: _Case) -> str | None:
-    if case.before.uuid != case.now.uuid:
-        return "another disk has this key now (its UUID differs)"
-    return None
-
-
-def _capacity(case: _Case) -> str | None:
-    if case.before.capacity_bytes != case.now.capacity_bytes:
-        return f"the capacity changed from {case.before.capacity_bytes} to {case.now.capacity_bytes} bytes"
-    return None
-
-
-def _backing(case: _Case) -> str | None:
-    if case.before.backing_path != case.now.backing_path:
-        return f"the backing file changed from {case.before.backing_path} to {case.now.backing_path}"
-    return None
-
-
-def _foreign(case: _Case) -> str | None:
-    if case.foreign:
-        return f"the VM has snapshots that are not ours: {', '.join(found.name for found in case.foreign)}"
-    return None
-
-
-def _tracking(case: _Case) -> str | None:
-    return None if case.vm.tracking_enabled else "change tracking is off"
-
-
-def _held_id(case: _Case) -> str | None:
-    return None if run_of(case.before.change_id) else "the newest point has no change id for this disk"
-
-
-def _own_id(case: _Case) -> str | None:
-    if case.frozen and not case.now.change_id:
-        return "the snapshot has no change id for this disk"
-    return None
-
-
-def _run(case: _Case) -> str | None:
-    if case.now.change_id and run_of(case.now.change_id) != run_of(case.before.change_id):
-        return "change tracking was reset since the newest point (the change id's UUID differs)"
-    return None
-
-
-def _host(case: _Case) -> str | None:
-    if bad_host(case.vm.host_version, case.vm.host_build):
-        return f"ESXi {case.vm.host_version} build {case.vm.host_build} is known to leave changes out"
-    return None
-
-
-_RULES: tuple[tuple[str, Callable[[_Case], str | None]], ...] = (
-    ("instance-uuid", _instance),
-    ("disk-uuid", _disk_uuid),
-    ("capacity", _capacity),
-    ("backing-path", _backing),
-    ("foreign-snapshot", _foreign),
-    ("tracking-off", _tracking),
-    ("held-change-id", _held_id),
-    ("own-change-id", _own_id),
-    ("tracking-reset", _run),
-    ("known-bad-host", _host),
-)
-
-
-def plan(vm: VmInfo, snapshot: Snapshot, held: HeldPoint | None, *, requested: Kind | None = None) -> Plan:
+def plan(
+    vm: VmInfo,
+    snapshot: Snapshot,
+    held: HeldPoint | None,
+    *,
+    requested: Kind | None = None,
+    reverted: bool = False,
+) -> Plan:
     """The decision for a sync.
 
     Args:
@@ -195,46 +89,84 @@ def plan(vm: VmInfo, snapshot: Snapshot, held: HeldPoint | None, *, requested: K
         snapshot: ours, for this sync; it does not count as foreign.
         held: the target's newest point, None when there is none yet.
         requested: FULL for a new chain, COMPARE to read everything; None leaves it to the rules.
+        reverted: the VM was brought back to a snapshot since ``held`` was taken.
     """
     foreign = tuple(found for found in vm.snapshots if found.moref != snapshot.moref)
-    return _decide(vm, foreign, snapshot.disks, held, frozen=True, requested=requested)
+    facts = _Facts(vm, foreign, held, requested, reverted, snapshot.created, frozen=True)
+    return _decide(facts, snapshot.disks)
 
 
-def forecast(vm: VmInfo, held: HeldPoint | None, *, requested: Kind | None = None) -> Plan:
-    """What ``plan`` would most likely decide if a sync started now; every snapshot of the VM counts as foreign."""
-    return _decide(vm, vm.snapshots, vm.disks, held, frozen=False, requested=requested)
-
-
-def _decide(
+def forecast(
     vm: VmInfo,
-    foreign: tuple[SnapshotInfo, ...],
-    disks: Sequence[DiskInfo],
     held: HeldPoint | None,
+    now: datetime,
     *,
-    frozen: bool,
-    requested: Kind | None,
+    requested: Kind | None = None,
+    reverted: bool = False,
+    own_snapshots: frozenset[str] = frozenset(),
 ) -> Plan:
+    """What ``plan`` would decide if a sync started now.
+
+    Args:
+        vm: the VM as it is.
+        held: as for ``plan``.
+        now: the time, by a clock near the vCenter's.
+        requested: as for ``plan``.
+        reverted: as for ``plan``.
+        own_snapshots: morefs of snapshots that a sync would remove first; all others count as foreign.
+    """
+    foreign = tuple(found for found in vm.snapshots if found.moref not in own_snapshots)
+    disks = vm.disks if foreign else tuple(replace(disk, backing_path=_base(disk.backing_path)) for disk in vm.disks)
+    return _decide(_Facts(vm, foreign, held, requested, reverted, now, frozen=False), disks)
+
+
+def _base(path: str) -> str:
+    """The base disk's path when only our own snapshots lie above it, whose removal brings it back."""
+    return _DELTA.sub(".vmdk", path)
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What both decide over."""
+
+    vm: VmInfo
+    foreign: tuple[SnapshotInfo, ...]
+    held: HeldPoint | None
+    requested: Kind | None
+    reverted: bool
+    moment: datetime
+    frozen: bool
+
+
+def _decide(facts: _Facts, disks: Sequence[DiskInfo]) -> Plan:
+    held = facts.held
+    keeps = not bad_host(facts.vm.host_version, facts.vm.host_build)
     if held is None:
-        return _all_full(disks, "first-point", "the target holds no point of this VM yet")
-    if requested is Kind.FULL:
-        return _all_full(disks, "requested", "a full sync was asked for")
+        return _all_full(disks, "first-point", "the target holds no point of this VM yet", keeps_change_ids=keeps)
+    if facts.requested is Kind.FULL:
+        return _all_full(disks, "requested", "a full sync was asked for", keeps_change_ids=keeps)
     before = {disk.key: disk for disk in held.disks}
-    decided = []
-    for disk in disks:
-        if disk.key not in before:
-            decided.append(_full(disk, "new-disk", f"point {held.number} has no such disk"))
-        elif requested is Kind.COMPARE:
-            decided.append(_compare(disk, "requested", "a compare was asked for"))
-        else:
-            decided.append(_on_top(_Case(vm, foreign, held, before[disk.key], disk, frozen)))
+    decided = tuple(_of_disk(facts, held, before.get(disk.key), disk) for disk in disks)
     kinds = {disk.kind for disk in decided}
     if kinds <= {Kind.FULL}:
-        return Plan(Kind.FULL, None, tuple(decided))
-    return Plan(Kind.COMPARE if Kind.COMPARE in kinds else Kind.DELTA, held.number, tuple(decided))
+        return Plan(Kind.FULL, None, decided, keeps)
+    return Plan(Kind.COMPARE if Kind.COMPARE in kinds else Kind.DELTA, held.number, decided, keeps)
 
 
-def _all_full(disks: Sequence[DiskInfo], rule: str, cause: str) -> Plan:
-    return Plan(Kind.FULL, None, tuple(_full(disk, rule, cause) for disk in disks))
+def _of_disk(facts: _Facts, held: HeldPoint, before: HeldDisk | None, disk: DiskInfo) -> DiskPlan:
+    if before is None:
+        return _full(disk, "new-disk", f"point {held.number} has no such disk")
+    if facts.requested is Kind.COMPARE:
+        return _compare(disk, "requested", "a compare was asked for")
+    case = Case(facts.vm, facts.foreign, held, before, disk, facts.frozen, reverted=facts.reverted, moment=facts.moment)
+    if (broken := broken_rule(case)) is not None:
+        return _compare(disk, *broken)
+    trusted = f"nothing changed since point {held.number} that would end trust in change tracking"
+    return DiskPlan(disk.key, Kind.DELTA, "all-rules-hold", trusted, before.change_id, disk.capacity_bytes)
+
+
+def _all_full(disks: Sequence[DiskInfo], rule: str, cause: str, *, keeps_change_ids: bool) -> Plan:
+    return Plan(Kind.FULL, None, tuple(_full(disk, rule, cause) for disk in disks), keeps_change_ids)
 
 
 def _full(disk: DiskInfo, rule: str, cause: str) -> DiskPlan:
@@ -243,17 +175,3 @@ def _full(disk: DiskInfo, rule: str, cause: str) -> DiskPlan:
 
 def _compare(disk: DiskInfo, rule: str, cause: str) -> DiskPlan:
     return DiskPlan(disk.key, Kind.COMPARE, rule, cause, None, disk.capacity_bytes)
-
-
-def _on_top(case: _Case) -> DiskPlan:
-    for rule, holds in _RULES:
-        if (cause := holds(case)) is not None:
-            return _compare(case.now, rule, cause)
-    return DiskPlan(
-        case.now.key,
-        Kind.DELTA,
-        "all-rules-hold",
-        f"nothing changed since point {case.held.number} that would end trust in change tracking",
-        case.before.change_id,
-        case.now.capacity_bytes,
-    )

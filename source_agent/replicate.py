@@ -19,11 +19,12 @@ from source_agent.disk_read.port import BlockReader
 from source_agent.disk_sync import DiskTask
 from source_agent.leftovers import clear_unfinished
 from source_agent.lock import vm_lock
-from source_agent.plan import DiskPlan, HeldPoint, Kind, Plan, plan
+from source_agent.plan import DiskPlan, Kind, Plan, plan
 from source_agent.progress import Progress
 from source_agent.report import SyncReport
 from source_agent.stream.channel import Target
 from source_agent.transfer import Transfer, Transferred
+from source_agent.trust import HeldPoint
 from source_agent.vsphere.changed_extents import changed_extents
 from source_agent.vsphere.port import Snapshot, VmInfo, VSphere
 from source_agent.vsphere.snapshots import ensure_tracking, leftovers, remove_leftovers, snapshot, untracked
@@ -179,7 +180,7 @@ def _tasks(
 
     A change list that turns out not to be trustworthy makes its disk a compare, here and not as a failure.
     """
-    decided = plan(vm, taken, held, requested=requested)
+    decided = plan(vm, taken, held, requested=requested, reverted=_reverted(agent, vm, held))
     tasks = []
     for disk, choice in zip(taken.disks, decided.disks, strict=True):
         extents: tuple[Extent, ...] = (Extent(0, disk.capacity_bytes),)
@@ -191,6 +192,10 @@ def _tasks(
                 final = DiskPlan(disk.key, Kind.COMPARE, "change-list", error.message, None, disk.capacity_bytes)
         tasks.append(DiskTask(disk, final, extents))
     return _replanned(decided, tuple(task.plan for task in tasks)), tasks
+
+
+def _reverted(agent: Agent, vm: VmInfo, held: HeldPoint | None) -> bool:
+    return held is not None and agent.vsphere.reverted_since(vm.moref, held.taken)
 
 
 def _replanned(decided: Plan, disks: tuple[DiskPlan, ...]) -> Plan:

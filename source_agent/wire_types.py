@@ -1,10 +1,13 @@
 """What the agent says of a sync, as wire messages, and what the target tells of its newest point; pure."""
 
+from datetime import UTC, datetime
+
 from common.errors import ProtocolError
 from common.ids import parse_disk_key, parse_point
 from common.sync.events import PROTOCOL_VERSION
 from common.wire.v1 import replication_pb2 as wire
-from source_agent.plan import DiskPlan, HeldDisk, HeldPoint, Kind, Plan
+from source_agent.plan import DiskPlan, Kind, Plan
+from source_agent.trust import HeldDisk, HeldPoint
 from source_agent.vsphere.port import DiskInfo, Snapshot, VmInfo
 
 _KIND = {
@@ -32,7 +35,8 @@ def held_point(vm: VmInfo, described: wire.DescribeReplicaResponse) -> HeldPoint
         HeldDisk(parse_disk_key(disk.key), disk.uuid, disk.capacity_bytes, disk.backing_path, disk.change_id)
         for disk in described.newest.disks
     )
-    return HeldPoint(parse_point(described.newest.number), vm.instance_uuid, disks)
+    taken = datetime.fromtimestamp(described.newest.time_seconds, UTC)
+    return HeldPoint(parse_point(described.newest.number), vm.instance_uuid, disks, taken)
 
 
 def begin_request(vm: VmInfo, snapshot: Snapshot, plan: Plan, consistency: str, base: int) -> wire.BeginSyncRequest:
@@ -44,20 +48,20 @@ def begin_request(vm: VmInfo, snapshot: Snapshot, plan: Plan, consistency: str, 
         vm_name=vm.name,
         base_point=base,
         kind=_KIND[plan.kind],
-        disks=[_disk(disk, plans[disk.key]) for disk in snapshot.disks],
+        disks=[_disk(disk, plans[disk.key], keeps=plan.keeps_change_ids) for disk in snapshot.disks],
         snapshot_time_seconds=int(snapshot.created.timestamp()),
         consistency=consistency,
     )
 
 
-def _disk(disk: DiskInfo, plan: DiskPlan) -> wire.Disk:
+def _disk(disk: DiskInfo, plan: DiskPlan, *, keeps: bool) -> wire.Disk:
     return wire.Disk(
         key=disk.key,
         uuid=disk.uuid,
         label=disk.label,
         capacity_bytes=disk.capacity_bytes,
         backing_path=disk.backing_path,
-        change_id=disk.change_id or "",
+        change_id=(disk.change_id or "") if keeps else "",
         encrypted=disk.encrypted,
         controller=disk.controller,
         bus=disk.bus,

@@ -7,6 +7,7 @@ whose answer was lost the object is looked for, never made again.
 import re
 import threading
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any, TypeVar
 
 from pyVmomi import vim
@@ -15,7 +16,7 @@ from common.clock import Clock
 from common.errors import BusyError, KeysapartError, NotFoundError, SourceError, SourceUnavailableError
 from common.extent import Extent
 from common.ids import DiskKey
-from source_agent.vsphere import attach, describe, properties
+from source_agent.vsphere import attach, describe, history, properties
 from source_agent.vsphere.faults import CHANGED_AREAS, translate
 from source_agent.vsphere.naming import pick
 from source_agent.vsphere.port import AttachedDisk, ChangedPage, DiskInfo, Snapshot, SnapshotInfo, VmInfo
@@ -132,6 +133,10 @@ class VCenter:
 
         what = f"asking for changed areas of disk {disk} of VM {self._called(moref)}"
         return self._session.read(what, f"disk {disk}", ask, CHANGED_AREAS)
+
+    def reverted_since(self, moref: str, since: datetime) -> bool:
+        """See VSphere."""
+        return history.reverted_since(self._session, self._vm(moref), since, f"VM {self._called(moref)}")
 
     # Changing.
 

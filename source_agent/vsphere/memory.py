@@ -7,6 +7,7 @@ areas; attached disks appear as links named ``scsi-<bus>:<unit>`` in ``device_di
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 
 from common.errors import BusyError, ChangeTrackingError, NotFoundError, PreconditionError, SourceError
 from common.ids import DiskKey
@@ -41,6 +42,11 @@ class MemoryVSphere:
     def vm(self, name: str) -> VmInfo:
         """See VSphere."""
         return pick(self.vms(), name)
+
+    def reverted_since(self, moref: str, since: datetime) -> bool:
+        """See VSphere."""
+        with self.site.lock:
+            return any(when >= since for when in self._machine(moref).reverts)
 
     def enable_tracking(self, moref: str) -> None:
         """See VSphere."""

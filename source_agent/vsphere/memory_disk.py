@@ -98,6 +98,17 @@ class MemoryDisk:
         stem = self.base_path.removesuffix(".vmdk")
         return f"{stem}-{self.generation:06d}.vmdk" if self.generation else self.base_path
 
+    @property
+    def live_id(self) -> str | None:
+        """What the running VM shows: the run that the next snapshot's change id will belong to."""
+        return f"{self.run}/{self.number}" if self.tracked else None
+
+    def bring_back(self, frozen: Path) -> None:
+        """The guest sees what ``frozen`` holds, and goes on under a new delta's name; nothing is logged."""
+        self.file.unlink()
+        sparse_copy(frozen, self.file)
+        self.generation += 1
+
     def freeze(self, destination: Path) -> DiskInfo:
         """Copy the disk for a snapshot, go on under the next delta's name, and return what was frozen."""
         sparse_copy(self.file, destination)

@@ -36,6 +36,8 @@ class MemoryVm:
     snapshots: list[Frozen] = field(default_factory=list)
     attached: dict[DiskKey, DiskInfo] = field(default_factory=dict)
     """Disks of other VMs' snapshots that are hot-added here."""
+    reverts: list[datetime] = field(default_factory=list)
+    """When the VM was brought back to a snapshot."""
     template: bool = False
     powered_on: bool = True
     hardware_version: int = 19
@@ -61,7 +63,7 @@ class MemoryVm:
             tracking_supported=self.tracking_supported,
             tracking_enabled=self.tracking_wanted,
             consolidation_needed=self.consolidation_needed,
-            disks=(*(disk.info(change_id=None) for _, disk in sorted(self.disks.items())), *self.attached.values()),
+            disks=(*(disk.info(disk.live_id) for _, disk in sorted(self.disks.items())), *self.attached.values()),
             snapshots=tuple(frozen.info for frozen in self.snapshots),
             host_version=self.host_version,
             host_build=self.host_build,
@@ -140,6 +142,21 @@ class MemorySite:
         with self.lock:
             for disk in self.machines[moref].disks.values():
                 disk.reset()
+
+    def revert(self, moref: str) -> None:
+        """Bring the newest snapshot's content back. Change tracking stays silent about it, as it did in vSphere 4."""
+        with self.lock:
+            machine = self.machines[moref]
+            newest = machine.snapshots[-1]
+            for key, file in newest.files.items():
+                machine.disks[key].bring_back(file)
+            machine.reverts.append(self.now())
+
+    def relocate(self, moref: str) -> None:
+        """Put the VM's files elsewhere, as a storage vMotion does; change tracking goes on."""
+        with self.lock:
+            for disk in self.machines[moref].disks.values():
+                disk.base_path = disk.base_path.replace("[memory] ", "[memory] moved/")
 
     def add_foreign_snapshot(self, moref: str, name: str) -> SnapshotInfo:
         """A snapshot of somebody else's."""

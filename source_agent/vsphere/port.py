@@ -41,7 +41,7 @@ class DiskInfo:
     backing_path: str
     """``[datastore] folder/file.vmdk``; in a snapshot's configuration the frozen base, not the running delta."""
     change_id: str | None
-    """None when the disk is not tracked; only a snapshot's value is ever stored."""
+    """None when the disk is not tracked. Only a snapshot's value is ever stored; a running VM's tells the run."""
     independent: bool
     shared_bus: bool
     encrypted: bool
@@ -121,6 +121,13 @@ class VSphere(Protocol):
         Raises:
             NotFoundError: no such VM.
             PreconditionError: several VMs bear the name; they are listed with their morefs.
+        """
+        ...
+
+    def reverted_since(self, moref: str, since: datetime) -> bool:
+        """Whether the VM was brought back to a snapshot after ``since``, a time of the vCenter's clock.
+
+        Told by the vCenter's task history, which forgets: by default after 30 days.
         """
         ...
 

@@ -1,10 +1,12 @@
 """What every driver of the vSphere port does, in memory as against a vCenter."""
 
+from datetime import timedelta
+
 import pytest
 
 from common.errors import BusyError, ChangeTrackingError, NotFoundError, SourceError
 from common.extent import Extent, normalise
-from source_agent.plan import run_of
+from source_agent.trust import run_of
 from source_agent.vsphere.changed_extents import changed_extents
 from source_agent.vsphere.port import Backing
 from tests.contracts.vsphere_worlds import AGENT_VM, PLAIN, WEB
@@ -173,6 +175,29 @@ def test_after_a_reset_the_old_id_is_worth_nothing(world, vsphere, take):
     assert run_of(old) != run_of(new)
     with pytest.raises(ChangeTrackingError):
         vsphere.changed_page(moref(vsphere), second.moref, 2000, old, 0)
+
+
+def test_the_running_vm_shows_the_run_that_the_next_snapshot_belongs_to(world, vsphere, take):
+    taken = take(WEB)
+    for live, frozen in zip(vsphere.vm(WEB).disks, taken.disks, strict=True):
+        assert run_of(live.change_id) == run_of(frozen.change_id)
+    world.reset_tracking(WEB)
+    for live, frozen in zip(vsphere.vm(WEB).disks, taken.disks, strict=True):
+        assert run_of(live.change_id) not in {"", run_of(frozen.change_id)}
+
+
+def test_a_revert_brings_back_what_was_frozen_and_stands_in_the_history(world, vsphere, take):
+    moref = vsphere.vm(WEB).moref
+    take(WEB)
+    before = world.image(WEB, 2000)
+    taken = vsphere.vm(WEB).snapshots[-1].created
+    world.write(WEB, 2000, 0, b"written after the snapshot")
+    assert not vsphere.reverted_since(moref, taken)
+    world.revert(WEB)
+    assert world.image(WEB, 2000) == before
+    assert vsphere.reverted_since(moref, taken)
+    assert not vsphere.reverted_since(moref, taken + timedelta(days=1))
+    assert not vsphere.reverted_since(vsphere.vm(PLAIN).moref, taken)
 
 
 @pytest.mark.parametrize("offset", [8 << 20, (8 << 20) + 512])

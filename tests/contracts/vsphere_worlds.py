@@ -30,6 +30,9 @@ class World(Protocol):
     def reset_tracking(self, vm: str) -> None:
         """As after a crash of the host."""
 
+    def revert(self, vm: str) -> None:
+        """Somebody goes back to the newest snapshot."""
+
     def foreign_snapshot(self, vm: str, name: str) -> None:
         """Somebody else takes one."""
 
@@ -58,6 +61,9 @@ class MemoryWorld:
     def reset_tracking(self, vm):
         self.site.reset_tracking(self._moref(vm))
 
+    def revert(self, vm):
+        self.site.revert(self._moref(vm))
+
     def foreign_snapshot(self, vm, name):
         self.site.add_foreign_snapshot(self._moref(vm), name)
 
@@ -81,6 +87,9 @@ class LabWorld:
 
     def reset_tracking(self, vm):
         self.lab.control("reset-cbt", vm)
+
+    def revert(self, vm):
+        self.lab.control("revert", vm)
 
     def foreign_snapshot(self, vm, name):
         self.lab.control("snapshot", vm, name)

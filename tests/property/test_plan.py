@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.ids import PointNumber
-from source_agent.plan import HeldDisk, HeldPoint, Kind, forecast, plan, run_of
-from tests.unit.source_agent.vms import DISK, VM, frozen, node
+from source_agent.plan import Kind, forecast, plan
+from source_agent.trust import HISTORY, HeldDisk, HeldPoint, run_of
+from tests.unit.source_agent.vms import DISK, TAKEN, VM, frozen, node
 
 uuids = st.sampled_from(["u-1", "u-2"])
 paths = st.sampled_from(["[a] d.vmdk", "[b] d.vmdk"])
@@ -37,7 +38,8 @@ held_disks = st.lists(
 ).map(tuple)
 asked = st.sampled_from([None, Kind.FULL, Kind.COMPARE])
 replicas = st.sampled_from([VM.instance_uuid, "00000000-0000-0000-0000-000000000000"])
-points = st.one_of(st.none(), st.builds(HeldPoint, st.just(PointNumber(4)), replicas, held_disks))
+times = st.sampled_from([TAKEN, TAKEN - HISTORY * 2])
+points = st.one_of(st.none(), st.builds(HeldPoint, st.just(PointNumber(4)), replicas, held_disks, times))
 machines = st.builds(
     lambda **changes: dataclasses.replace(VM, **changes),
     tracking_enabled=st.booleans(),
@@ -47,9 +49,9 @@ machines = st.builds(
 )
 
 
-@given(machine=machines, disks=now_disks, held=points, requested=asked)
-def test_a_delta_is_trusted_only_where_everything_agrees(machine, disks, held, requested):
-    made = plan(machine, dataclasses.replace(frozen(), disks=disks), held, requested=requested)
+@given(machine=machines, disks=now_disks, held=points, requested=asked, reverted=st.booleans())
+def test_a_delta_is_trusted_only_where_everything_agrees(machine, disks, held, requested, reverted):
+    made = plan(machine, dataclasses.replace(frozen(), disks=disks), held, requested=requested, reverted=reverted)
     assert [one.key for one in made.disks] == [disk.key for disk in disks]
     before = {disk.key: disk for disk in held.disks} if held else {}
     for one, now in zip(made.disks, disks, strict=True):
@@ -64,6 +66,8 @@ def test_a_delta_is_trusted_only_where_everything_agrees(machine, disks, held, r
         if one.kind is not Kind.DELTA:
             continue
         assert requested is None
+        assert not reverted
+        assert held.taken == TAKEN
         old = before[now.key]
         assert one.since == old.change_id
         assert (old.uuid, old.capacity_bytes, old.backing_path) == (now.uuid, now.capacity_bytes, now.backing_path)
@@ -85,11 +89,11 @@ def test_the_whole_is_the_most_careful_of_its_disks(machine, disks, held, reques
         assert made.kind is (Kind.COMPARE if Kind.COMPARE in kinds else Kind.DELTA)
 
 
-@given(disks=now_disks, held=points, requested=asked)
-def test_a_forecast_never_promises_less_than_the_plan_keeps(disks, held, requested):
+@given(disks=now_disks, held=points, requested=asked, reverted=st.booleans())
+def test_a_forecast_never_promises_less_than_the_plan_keeps(disks, held, requested, reverted):
     """With nothing but change ids hidden from the live VM, the forecast is the plan or more hopeful."""
     machine = dataclasses.replace(VM, disks=tuple(dataclasses.replace(disk, change_id=None) for disk in disks))
-    hoped = forecast(machine, held, requested=requested)
-    made = plan(machine, dataclasses.replace(frozen(), disks=disks), held, requested=requested)
+    hoped = forecast(machine, held, TAKEN, requested=requested, reverted=reverted)
+    made = plan(machine, dataclasses.replace(frozen(), disks=disks), held, requested=requested, reverted=reverted)
     for one, other in zip(hoped.disks, made.disks, strict=True):
         assert one.kind == other.kind or (one.kind, other.kind) == (Kind.DELTA, Kind.COMPARE)

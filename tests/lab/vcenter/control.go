@@ -40,20 +40,26 @@ type order struct {
 func (c *control) routes() http.Handler {
 	mux := http.NewServeMux()
 	commands := map[string]func(context.Context, order) (any, error){
-		"stop":          func(context.Context, order) (any, error) { return nil, c.front.stop() },
-		"start":         func(context.Context, order) (any, error) { return nil, c.front.start() },
-		"reset-cbt":     c.resetTracking,
-		"tracking-unit": c.trackingUnit,
-		"answers":       c.answers,
-		"orphans":       func(context.Context, order) (any, error) { return c.site.orphans(), nil },
-		"snapshots":     c.snapshots,
-		"snapshot":      c.snapshot,
-		"consolidation": c.consolidation,
-		"grow":          c.grow,
-		"plug-delay":    c.plugDelay,
-		"expire":        c.expire,
-		"calls":         c.calls,
-		"clear-faults":  func(context.Context, order) (any, error) { c.site.faults.clear(); return nil, nil },
+		"stop":           func(context.Context, order) (any, error) { return nil, c.front.stop() },
+		"start":          func(context.Context, order) (any, error) { return nil, c.front.start() },
+		"reset-cbt":      c.resetTracking,
+		"tracking-unit":  c.trackingUnit,
+		"answers":        c.answers,
+		"orphans":        func(context.Context, order) (any, error) { return c.site.orphans(), nil },
+		"snapshots":      c.snapshots,
+		"snapshot":       c.snapshot,
+		"consolidation":  c.consolidation,
+		"grow":           c.grow,
+		"revert":         c.revert,
+		"drop-snapshots": c.dropSnapshots,
+		"relocate":       c.relocate,
+		"replace":        c.replace,
+		"untrack":        c.untrack,
+		"host":           c.host,
+		"plug-delay":     c.plugDelay,
+		"expire":         c.expire,
+		"calls":          c.calls,
+		"clear-faults":   func(context.Context, order) (any, error) { c.site.faults.clear(); return nil, nil },
 	}
 	for name, command := range commands {
 		mux.HandleFunc("POST /"+name, func(w http.ResponseWriter, r *http.Request) {
@@ -102,18 +108,22 @@ func (c *control) found(o order) (*machine, *disk, error) {
 
 // resetTracking does what a host does after a crash: the old run's ids are void. Without a key, for all disks.
 func (c *control) resetTracking(_ context.Context, o order) (any, error) {
-	c.site.mu.Lock()
-	defer c.site.mu.Unlock()
-	m, only, err := c.found(o)
+	vm, m, err := c.vm(o)
 	if err != nil {
 		return nil, err
 	}
+	c.site.mu.Lock()
+	_, only, err := c.found(o)
 	for _, d := range m.disks {
-		if (only == nil || only == d) && d.run != "" {
+		if err == nil && (only == nil || only == d) && d.run != "" {
 			d.start()
 		}
 	}
-	return nil, nil
+	c.site.mu.Unlock()
+	if err == nil {
+		c.shown(vm, m)
+	}
+	return nil, err
 }
 
 func (c *control) trackingUnit(_ context.Context, o order) (any, error) {

@@ -71,10 +71,14 @@ func (vm *virtualMachine) ConsolidateVMDisksTask(ctx *simulator.Context, _ *type
 	return &methods.ConsolidateVMDisks_TaskBody{Res: &types.ConsolidateVMDisks_TaskResponse{Returnval: task.Run(ctx)}}
 }
 
-// RevertToCurrentSnapshotTask is refused: the simulator would say yes and bring nothing back.
+// RevertToCurrentSnapshotTask brings back what the current snapshot froze.
 func (vm *virtualMachine) RevertToCurrentSnapshotTask(ctx *simulator.Context, _ *types.RevertToCurrentSnapshot_Task) soap.HasFault {
+	var current ref
+	if vm.Snapshot != nil && vm.Snapshot.CurrentSnapshot != nil {
+		current = *vm.Snapshot.CurrentSnapshot
+	}
 	return &methods.RevertToCurrentSnapshot_TaskBody{Res: &types.RevertToCurrentSnapshot_TaskResponse{
-		Returnval: failed(ctx, vm.Self, "revertSnapshot", &types.NotSupported{}),
+		Returnval: vm.site.revertTask(ctx, vm.Self, current, "revertToCurrentSnapshot"),
 	}}
 }
 
@@ -91,9 +95,9 @@ func (s *snapshot) RemoveSnapshotTask(ctx *simulator.Context, req *types.RemoveS
 	return s.VirtualMachineSnapshot.RemoveSnapshotTask(ctx, req)
 }
 
-// RevertToSnapshotTask is refused, see above.
+// RevertToSnapshotTask brings back what the snapshot froze; the simulator would say yes and bring nothing back.
 func (s *snapshot) RevertToSnapshotTask(ctx *simulator.Context, _ *types.RevertToSnapshot_Task) soap.HasFault {
 	return &methods.RevertToSnapshot_TaskBody{Res: &types.RevertToSnapshot_TaskResponse{
-		Returnval: failed(ctx, s.Vm, "revertToSnapshot", &types.NotSupported{}),
+		Returnval: s.site.revertTask(ctx, s.Vm, s.Self, "revertToSnapshot"),
 	}}
 }

@@ -33,7 +33,7 @@ func (s *site) freeze(ctx *simulator.Context, snapshot *simulator.VirtualMachine
 				return err
 			}
 			switch {
-			case !on || !m.spec.Tracking:
+			case !on || !m.spec.Tracking || d.untracked:
 				d.stop()
 			default:
 				if d.run == "" {
@@ -54,8 +54,13 @@ func (s *site) freeze(ctx *simulator.Context, snapshot *simulator.VirtualMachine
 		log.Printf("snapshot %s of %s: %s", snapshot.Self.Value, m.spec.Name, err)
 	}
 	for _, device := range snapshot.Config.Hardware.Device {
-		if virtual, ok := device.(*types.VirtualDisk); ok && changeIDs[virtual.Key] != "" {
-			virtual.Backing.(*types.VirtualDiskFlatVer2BackingInfo).ChangeId = changeIDs[virtual.Key]
+		virtual, ok := device.(*types.VirtualDisk)
+		if !ok {
+			continue
+		}
+		// Also where there is none: the copy of the VM's configuration bears the live id.
+		if backing, ok := virtual.Backing.(*types.VirtualDiskFlatVer2BackingInfo); ok {
+			backing.ChangeId = changeIDs[virtual.Key]
 		}
 	}
 	s.show(ctx, m)
@@ -157,6 +162,10 @@ func (s *site) show(ctx *simulator.Context, m *machine) {
 	}
 	s.mu.Lock()
 	live := chains((*disk).top)
+	ids := map[int32]string{}
+	for key, d := range m.disks {
+		ids[key] = d.live()
+	}
 	snapshots := map[ref]names{}
 	for snapshot, tops := range m.frozen {
 		snapshots[snapshot] = chains(func(d *disk) string { return tops[d.key] })
@@ -168,17 +177,20 @@ func (s *site) show(ctx *simulator.Context, m *machine) {
 		log.Printf("descriptors of %s: %s", m.spec.Name, err)
 	}
 	ctx.Update(vm, []types.PropertyChange{
-		{Name: "config.hardware.device", Val: rebased(vm.Config.Hardware.Device, live)},
+		{Name: "config.hardware.device", Val: rebased(vm.Config.Hardware.Device, live, ids)},
 	})
 	for snapshot, chain := range snapshots {
 		if object, ok := ctx.Map.Get(snapshot).(*simulator.VirtualMachineSnapshot); ok {
-			object.Config.Hardware.Device = rebased(object.Config.Hardware.Device, chain)
+			object.Config.Hardware.Device = rebased(object.Config.Hardware.Device, chain, nil)
 		}
 	}
 }
 
-// rebased copies a device list with the disks' files renamed. Readers may hold the old list, so nothing in it changes.
-func rebased(devices []types.BaseVirtualDevice, chains map[int32][]string) []types.BaseVirtualDevice {
+// rebased copies a device list with the disks' files renamed, and with other change ids where ids is given. Readers may
+// hold the old list, so nothing in it changes.
+func rebased(
+	devices []types.BaseVirtualDevice, chains map[int32][]string, ids map[int32]string,
+) []types.BaseVirtualDevice {
 	changed := make([]types.BaseVirtualDevice, len(devices))
 	copy(changed, devices)
 	for i, device := range devices {
@@ -191,7 +203,11 @@ func rebased(devices []types.BaseVirtualDevice, chains map[int32][]string) []typ
 			continue
 		}
 		moved := *virtual
-		moved.Backing = chained(old, chains[virtual.Key])
+		backing := chained(old, chains[virtual.Key])
+		if ids != nil {
+			backing.ChangeId = ids[virtual.Key]
+		}
+		moved.Backing = backing
 		changed[i] = &moved
 	}
 	return changed

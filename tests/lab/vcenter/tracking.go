@@ -17,6 +17,8 @@ type tracking struct {
 	run     string // UUID part of change ids; empty while tracking is off
 	moments map[int64]int64
 	newest  int64
+	// untracked disks get no change ids, though tracking is switched on for their VM.
+	untracked bool
 }
 
 // start begins a new run: ids of earlier ones are void.
@@ -25,6 +27,14 @@ func (t *tracking) start() {
 	_, _ = rand.Read(id[:]) // documented never to fail
 	t.run = fmt.Sprintf("% x-% x", id[:8], id[8:])
 	t.moments = map[int64]int64{}
+}
+
+// live is what the running VM shows: the run that the next snapshot's id will belong to.
+func (t *tracking) live() string {
+	if t.run == "" {
+		return ""
+	}
+	return t.run + "/" + strconv.FormatInt(t.newest+1, 10)
 }
 
 func (t *tracking) stop() { t.run = "" }

@@ -1,14 +1,17 @@
 import dataclasses
+from datetime import timedelta
 
 import pytest
 
 from common.errors import ConfigError
 from common.ids import PointNumber
-from source_agent.plan import HeldDisk, HeldPoint, Kind, bad_host, forecast, plan, requested_kind, run_of
-from tests.unit.source_agent.vms import DISK, GIB, RUN, VM, disk, frozen, node, vm
+from source_agent.plan import Kind, forecast, plan, requested_kind
+from source_agent.trust import HISTORY, RULES, HeldDisk, HeldPoint, bad_host, run_of
+from tests.unit.source_agent.vms import DISK, GIB, RUN, TAKEN, VM, disk, frozen, node, vm
 
 HELD_DISK = HeldDisk(DISK.key, DISK.uuid, DISK.capacity_bytes, DISK.backing_path, f"{RUN}/5")
-HELD = HeldPoint(PointNumber(4), VM.instance_uuid, (HELD_DISK,))
+BEFORE = TAKEN - timedelta(hours=1)
+HELD = HeldPoint(PointNumber(4), VM.instance_uuid, (HELD_DISK,), BEFORE)
 
 
 def held_disk(**changes):
@@ -50,6 +53,13 @@ BROKEN_RULES = [
     ("capacity", VM, frozen(disk(capacity_bytes=GIB // 2)), HELD, f"from {GIB} to {GIB // 2}"),
     ("backing-path", VM, frozen(disk(backing_path="[other] web01/web01.vmdk")), HELD, "[other] web01/web01.vmdk"),
     ("foreign-snapshot", vm(snapshots=(node("before patch"),)), frozen(), HELD, "before patch"),
+    (
+        "history-too-short",
+        VM,
+        frozen(),
+        dataclasses.replace(HELD, taken=TAKEN - HISTORY - timedelta(seconds=1)),
+        "30 days",
+    ),
     ("tracking-off", vm(tracking_enabled=False), frozen(), HELD, "off"),
     ("held-change-id", VM, frozen(), held_disk(change_id=""), "no change id"),
     ("held-change-id", VM, frozen(), held_disk(change_id="7"), "no change id"),
@@ -70,9 +80,19 @@ def test_one_broken_rule_makes_the_disk_a_compare(rule, machine, snapshot, held,
 
 
 def test_every_rule_has_a_case():
-    from source_agent.plan import _RULES
+    assert {name for name, _ in RULES} == {case[0] for case in BROKEN_RULES} | {"reverted"}
 
-    assert {name for name, _ in _RULES} == {case[0] for case in BROKEN_RULES}
+
+def test_a_revert_since_the_point_makes_every_disk_a_compare():
+    assert [one.rule for one in plan(VM, frozen(), HELD, reverted=True).disks] == ["reverted"]
+    assert [one.rule for one in forecast(VM, HELD, TAKEN, reverted=True).disks] == ["reverted"]
+
+
+def test_change_ids_of_a_host_that_leaves_changes_out_are_not_kept():
+    bad = vm(host_version="6.0.0", host_build=2494585)
+    for held, requested in ((None, None), (HELD, None), (HELD, Kind.FULL), (HELD, Kind.COMPARE)):
+        assert not plan(bad, frozen(), held, requested=requested).keeps_change_ids
+        assert plan(VM, frozen(), held, requested=requested).keeps_change_ids
 
 
 def test_our_own_snapshot_is_not_foreign():
@@ -111,18 +131,25 @@ def test_a_disk_that_is_gone_is_not_planned():
 
 def test_a_forecast_needs_no_change_id_of_the_live_vm():
     live = vm(disks=(disk(change_id=None),))
-    assert forecast(live, HELD).kind is Kind.DELTA
-    assert forecast(live, None).kind is Kind.FULL
-    assert forecast(live, HELD, requested=Kind.FULL).kind is Kind.FULL
+    assert forecast(live, HELD, TAKEN).kind is Kind.DELTA
+    assert forecast(live, None, TAKEN).kind is Kind.FULL
+    assert forecast(live, HELD, TAKEN, requested=Kind.FULL).kind is Kind.FULL
 
 
 def test_a_forecast_counts_every_snapshot_as_foreign():
-    made = forecast(vm(snapshots=(node("mine"),)), HELD)
+    made = forecast(vm(snapshots=(node("mine"),)), HELD, TAKEN)
     assert made.disks[0].rule == "foreign-snapshot"
 
 
+def test_a_forecast_looks_through_snapshots_that_a_sync_removes_first():
+    live = vm(snapshots=(node("ours"),), disks=(disk(backing_path="[store] web01/web01-000001.vmdk"),))
+    assert forecast(live, HELD, TAKEN, own_snapshots=frozenset({"snapshot-1"})).kind is Kind.DELTA
+    both = vm(snapshots=(node("ours"), node("mine", "snapshot-2")), disks=live.disks)
+    assert forecast(both, HELD, TAKEN, own_snapshots=frozenset({"snapshot-1"})).kind is Kind.COMPARE
+
+
 def test_a_forecast_sees_a_reset_where_the_live_vm_shows_it():
-    made = forecast(vm(disks=(disk(change_id=f"{OTHER_RUN}/1"),)), HELD)
+    made = forecast(vm(disks=(disk(change_id=f"{OTHER_RUN}/1"),)), HELD, TAKEN)
     assert made.disks[0].rule == "tracking-reset"
 
 

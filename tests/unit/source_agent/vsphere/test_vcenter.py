@@ -3,6 +3,7 @@
 import hashlib
 import ssl
 import threading
+from datetime import UTC, datetime
 
 import pytest
 from pyVmomi import vim
@@ -210,7 +211,7 @@ def test_consolidation_is_seen(lab, vsphere):
 
 
 def test_a_live_vm_is_forecast_without_change_ids(vsphere):
-    assert forecast(vsphere.vm(WEB), None).kind is Kind.FULL
+    assert forecast(vsphere.vm(WEB), None, datetime.now(UTC)).kind is Kind.FULL
 
 
 @pytest.fixture
