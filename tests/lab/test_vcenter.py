@@ -84,7 +84,44 @@ def test_change_ids_come_with_the_first_snapshot_after_tracking_was_enabled(vim:
     run, number = change_ids(after)[2000].split("/")
     assert len(bytes.fromhex(run.replace("-", " "))) == 16
     assert int(number) > 0
-    assert disks(vm)[0].backing.changeId is None
+    assert disks(vm)[0].backing.changeId.split("/")[0] == run
+
+
+def test_what_administrators_do_between_two_syncs(lab: Lab, vim: Vim):
+    vm, disk = vim.vm("web01"), lab.guest("web01", 2000)
+    vim.track(vm)
+    snapshot = vim.snapshot(vm)
+    before = disk.read(0, 4096)
+    disk.write(0, b"n" * 4096)
+    lab.control("revert", "web01")
+    assert disk.read(0, 4096) == before
+    disk.write(4096, b"m")  # the guest goes on in the new delta
+    vim.remove(snapshot)
+    assert disk.read(0, 4097) == before + b"m"
+
+    shown = disks(vm)[0].backing
+    lab.control("relocate", "web01", 2000)
+    moved = disks(vm)[0].backing
+    assert (moved.fileName != shown.fileName, moved.uuid) == (True, shown.uuid)
+
+    lab.control("replace", "web01", 2000)
+    other = disks(vm)[0].backing
+    assert (other.fileName, other.uuid != moved.uuid) == (moved.fileName, True)
+    assert other.changeId.split("/")[0] != moved.changeId.split("/")[0]
+
+    lab.control("relocate", "web01", 2000)
+    assert disks(vm)[0].backing.fileName == shown.fileName
+
+    lab.control("untrack", "web01", 2000, "on")
+    bare = vim.snapshot(vm)
+    assert [key for key, found in change_ids(bare).items() if found is None] == [2000]
+    vim.remove(bare)
+    lab.control("untrack", "web01", 2000, "off")
+
+    product = vm.runtime.host.config.product
+    lab.control("host", "6.0.0", 2494585)
+    assert (vm.runtime.host.config.product.version, vm.runtime.host.config.product.build) == ("6.0.0", "2494585")
+    lab.control("host", product.version, product.build)
 
 
 def test_areas_hold_every_write_between_two_snapshots_and_nothing_else(lab: Lab, vim: Vim):

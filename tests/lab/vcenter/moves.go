@@ -124,11 +124,15 @@ func (c *control) shown(vm *simulator.VirtualMachine, m *machine) {
 	ctx.WithLock(vm, func() { c.site.show(ctx, m) })
 }
 
-// relocate puts a disk's file elsewhere, as a storage vMotion does.
+// relocate puts a disk's file elsewhere, as a storage vMotion does, and the next time back again.
 func (c *control) relocate(_ context.Context, o order) (any, error) {
 	return c.altered(o, func(_ *machine, d *disk) error {
-		stem := strings.TrimSuffix(string(d.file), ".vmdk")
-		d.file = diskFile(stem + "-moved.vmdk")
+		const there, away = ".vmdk", "-moved.vmdk"
+		if stem, moved := strings.CutSuffix(string(d.file), away); moved {
+			d.file = diskFile(stem + there)
+		} else {
+			d.file = diskFile(strings.TrimSuffix(string(d.file), there) + away)
+		}
 		return nil
 	})
 }
