@@ -1,5 +1,6 @@
 """The ``source-agent`` command. Heavy imports stand inside the commands, so that ``--help`` is quick."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,6 @@ from common.errors import EXIT_OK, EXIT_REFUSED, ConfigError
 
 if TYPE_CHECKING:
     from source_agent.config import AgentConfig
-    from source_agent.preflight import Finding
 
 app = typer.Typer(
     name="source-agent",
@@ -98,20 +98,37 @@ def _preflight(context: typer.Context, vm: VmName, as_json: AsJson = False) -> N
         refused = any(one.severity is Severity.REFUSE for one in found)
         verdict = "cannot be replicated" if refused else "can be replicated"
         emit(
-            {"vm": info.name, "ready": not refused, "findings": [_finding(one) for one in found]},
+            {"vm": info.name, "ready": not refused, "findings": [asdict(one) for one in found]},
             [*(f"{one.severity.value}: {one.sentence}: {one.remedy}" for one in found), f"{info.name} {verdict}"],
             as_json=as_json,
         )
         raise typer.Exit(EXIT_REFUSED if refused else EXIT_OK)
 
 
-def _finding(found: "Finding") -> dict[str, str]:
-    return {
-        "severity": found.severity.value,
-        "rule": found.rule,
-        "sentence": found.sentence,
-        "remedy": found.remedy,
-    }
+@app.command("plan")
+def _plan(
+    context: typer.Context,
+    vm: VmName,
+    *,
+    full: Annotated[bool, typer.Option("--full", help="As a sync with --full would.")] = False,
+    compare: Annotated[bool, typer.Option("--compare", help="As a sync with --compare would.")] = False,
+    rpo_minutes: Annotated[
+        float | None, typer.Option("--rpo-minutes", min=0, help="Say whether points would stay younger than this.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a sync would do, why, and at what price; nothing is touched. Exit code 3 when it would be refused."""
+    with edge(as_json=as_json):
+        from source_agent.agent import opened  # noqa: PLC0415
+        from source_agent.outlook import look_ahead  # noqa: PLC0415
+        from source_agent.plan import requested_kind  # noqa: PLC0415
+
+        requested = requested_kind(full=full, compare=compare)
+        rpo_seconds = None if rpo_minutes is None else rpo_minutes * 60
+        with opened(_configured(context), SystemClock()) as agent:
+            seen = look_ahead(agent, vm, requested=requested, rpo_seconds=rpo_seconds)
+        emit(seen.as_json(), seen.lines(), as_json=as_json)
+        raise typer.Exit(EXIT_OK if seen.ready else EXIT_REFUSED)
 
 
 @app.command("sync")

@@ -6,7 +6,7 @@ from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from common.extent import Extent
+from common.extent import Extent, round_to_grains
 from common.ids import DiskKey, SyncId
 from common.sync.events import GrainRecord
 from source_agent import pipeline
@@ -27,6 +27,11 @@ class DiskTask:
     disk: DiskInfo
     plan: DiskPlan
     extents: tuple[Extent, ...]
+
+    @property
+    def listed_bytes(self) -> int:
+        """What reading them comes to, in whole grains."""
+        return sum(extent.length for extent in round_to_grains(self.extents, self.disk.capacity_bytes))
 
 
 @dataclass

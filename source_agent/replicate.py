@@ -13,12 +13,14 @@ from common.errors import BusyError, ChangeTrackingError, KeysapartError
 from common.extent import Extent
 from common.ids import AgentId
 from common.wire.v1 import replication_pb2 as wire
-from source_agent import bookmark, preflight
+from source_agent import bookmark, measured, preflight
 from source_agent.bookmark import Bookmark
 from source_agent.disk_read.port import BlockReader
 from source_agent.disk_sync import DiskTask
+from source_agent.expect import Expectation, expect
 from source_agent.leftovers import clear_unfinished
 from source_agent.lock import vm_lock
+from source_agent.measured import Measured
 from source_agent.plan import DiskPlan, Kind, Plan, plan
 from source_agent.progress import Progress
 from source_agent.report import SyncReport
@@ -90,23 +92,57 @@ def sync_vm(
         if not accept_rollback:
             bookmark.check(bookmark.load(agent.state_dir, vm.instance_uuid), _newest(described), vm.name)
         vm = ensure_tracking(agent.vsphere, vm)
-        done, taken, decided, remains = _cycle(agent, vm, described, requested=requested, progress=progress)
+        ended = _cycle(agent, vm, described, requested=requested, progress=progress)
+    seconds = agent.clock.monotonic() - began
+    _measure(agent, vm, ended, seconds)
     lines = [f"{found.sentence}: {found.remedy}" for found in warned]
-    lines += [f"disk {key} is not tracked: its next sync will be a compare" for key in untracked(taken)]
-    lines += remains
+    lines += [f"disk {key} is not tracked: its next sync will be a compare" for key in untracked(ended.taken)]
+    lines += ended.remains
     return SyncReport(
         vm=vm.name,
         replica=vm.instance_uuid,
-        point=done.point,
-        kind=decided.kind.value,
-        bytes_read=sum(disk.bytes_read for disk in done.disks),
-        bytes_sent=sum(disk.bytes_sent for disk in done.disks),
-        stored_bytes=done.stored_bytes,
-        seconds=agent.clock.monotonic() - began,
+        point=ended.done.point,
+        kind=ended.decided.kind.value,
+        bytes_read=ended.bytes_read,
+        bytes_sent=ended.bytes_sent,
+        stored_bytes=ended.done.stored_bytes,
+        seconds=seconds,
         consistency=agent.consistency,
-        disks=done.disks,
+        expected=ended.expected,
+        disks=ended.done.disks,
         warnings=tuple(lines),
     )
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """A cycle whose point is committed."""
+
+    done: Transferred
+    taken: Snapshot
+    decided: Plan
+    expected: Expectation
+    span_seconds: float | None
+    """Between the newest point's snapshot and this one's."""
+    remains: list[str]
+
+    @property
+    def bytes_read(self) -> int:
+        return sum(disk.bytes_read for disk in self.done.disks)
+
+    @property
+    def bytes_sent(self) -> int:
+        return sum(disk.bytes_sent for disk in self.done.disks)
+
+
+def _measure(agent: Agent, vm: VmInfo, ended: _Ended, seconds: float) -> None:
+    """Keep the figures for the next forecast; failing to takes nothing back."""
+    one = Measured(ended.bytes_read, ended.bytes_sent, seconds, ended.span_seconds)
+    known = measured.load(agent.state_dir, vm.instance_uuid)
+    try:
+        measured.save(agent.state_dir, vm.instance_uuid, {**known, ended.decided.kind: one})
+    except OSError as error:
+        _log.warning("the sync's figures were not written", vm=vm.name, cause=error.strerror)
 
 
 def _described(agent: Agent, vm: VmInfo) -> wire.DescribeReplicaResponse:
@@ -123,31 +159,40 @@ def _described(agent: Agent, vm: VmInfo) -> wire.DescribeReplicaResponse:
 
 def _cycle(
     agent: Agent, vm: VmInfo, described: wire.DescribeReplicaResponse, *, requested: Kind | None, progress: Progress
-) -> tuple[Transferred, Snapshot, Plan, list[str]]:
+) -> _Ended:
     """Snapshot, plan, transfer; and what remains to be cleaned up after a commit, in words.
 
     Once the point is committed nothing takes it back: a snapshot that could not be removed is a warning then, and the
     next sync removes it.
     """
     held = held_point(vm, described)
-    done: Transferred | None = None
+    ended: _Ended | None = None
     progress.say(f"{vm.name}: taking a snapshot")
     try:
         with snapshot(agent.vsphere, vm, agent.agent_id, quiesce=agent.quiesce, clock=agent.clock) as taken:
             decided, tasks = _tasks(agent, vm, taken, held, requested=requested)
+            span = None if held is None else (taken.created - held.taken).total_seconds()
+            expected = expect(
+                decided,
+                measured.load(agent.state_dir, vm.instance_uuid),
+                since_seconds=span,
+                listed_bytes=sum(task.listed_bytes for task in tasks),
+            )
             for disk in decided.disks:
                 progress.say(f"{vm.name}: disk {disk.key} {disk.kind.value}: {disk.cause}")
+            progress.say(f"{vm.name}: {expected.sentence()}")
             transfer = Transfer(
                 agent.target, agent.reader, taken, described, progress, parallel_disks=agent.parallel_disks
             )
             request = begin_request(vm, taken, decided, agent.consistency, described.newest.number)
             done = transfer.run(request, tasks)
+            ended = _Ended(done, taken, decided, expected, span, [])
             _remember(agent, vm, done)
     except KeysapartError as error:
-        if done is None:
+        if ended is None:
             raise
-        return done, taken, decided, [str(error)]
-    return done, taken, decided, []
+        return replace(ended, remains=[str(error)])
+    return ended
 
 
 def _remember(agent: Agent, vm: VmInfo, done: Transferred) -> None:
@@ -180,7 +225,7 @@ def _tasks(
 
     A change list that turns out not to be trustworthy makes its disk a compare, here and not as a failure.
     """
-    decided = plan(vm, taken, held, requested=requested, reverted=_reverted(agent, vm, held))
+    decided = plan(vm, taken, held, requested=requested, reverted=history_of(agent, vm, held))
     tasks = []
     for disk, choice in zip(taken.disks, decided.disks, strict=True):
         extents: tuple[Extent, ...] = (Extent(0, disk.capacity_bytes),)
@@ -194,7 +239,8 @@ def _tasks(
     return _replanned(decided, tuple(task.plan for task in tasks)), tasks
 
 
-def _reverted(agent: Agent, vm: VmInfo, held: HeldPoint | None) -> bool:
+def history_of(agent: Agent, vm: VmInfo, held: HeldPoint | None) -> bool:
+    """Whether the VM was brought back to a snapshot since ``held``."""
     return held is not None and agent.vsphere.reverted_since(vm.moref, held.taken)
 
 

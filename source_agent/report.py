@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from common.ids import DiskKey, PointNumber, ReplicaId
+from source_agent.expect import Expectation
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,8 @@ class SyncReport:
     stored_bytes: int
     seconds: float
     consistency: str
+    expected: Expectation
+    """What was said of the sync before its first byte was read."""
     disks: tuple[DiskReport, ...]
     warnings: tuple[str, ...]
 

@@ -21,6 +21,7 @@ from common.errors import (
 from common.grain import GRAIN_BYTES
 from common.tls import load_identity
 from source_agent.disk_read.memory import MemoryReader
+from source_agent.outlook import look_ahead
 from source_agent.plan import Kind
 from source_agent.replicate import Agent, sync_vm
 from source_agent.stream.channel import Target
@@ -166,6 +167,39 @@ def test_a_requested_compare_reads_everything_and_sends_what_differs(world):
     assert sum(disk.grains_sent for disk in report.disks) == 1
     assert {disk.rule for disk in report.disks} == {"requested"}
     world.assert_equal(2)
+
+
+def test_what_a_sync_would_do_is_told_before_and_then_done(world):
+    world.scribble()
+    seen = look_ahead(world.agent, "web01", rpo_seconds=60)
+    assert (seen.plan.kind, seen.ready, seen.age_seconds, seen.rpo_kept) == (Kind.FULL, True, None, None)
+    assert (seen.expectation.bytes_to_read, seen.expectation.bytes_to_send) == (sum(SIZES), None)
+    world.sync()
+    for _ in range(2):
+        world.scribble()
+        seen = look_ahead(world.agent, "web01", rpo_seconds=60)
+        assert (seen.plan.kind, seen.plan.base is not None) == (Kind.DELTA, True)
+        report = world.sync()
+        assert report.kind == "delta"
+        assert report.expected.bytes_to_read == report.bytes_read
+    seen = look_ahead(world.agent, "web01", rpo_seconds=3600)
+    assert seen.expectation.bytes_to_read is not None
+    assert (seen.rpo_kept, look_ahead(world.agent, "web01", rpo_seconds=0).rpo_kept) == (True, False)
+    assert seen.as_json()["disks"][0]["rule"] == "all-rules-hold"
+    assert any("RPO of 3600 s: kept" in line for line in seen.lines())
+    world.site.reset_tracking(world.vm.moref)
+    seen = look_ahead(world.agent, "web01")
+    assert (seen.plan.kind, seen.expectation.bytes_to_read) == (Kind.COMPARE, sum(SIZES))
+    assert world.sync().kind == "compare"
+    assert world.snapshots() == []
+
+
+def test_what_would_be_refused_is_told_with_the_plan(world):
+    world.site.machines[world.vm.moref].template = True
+    seen = look_ahead(world.agent, "web01")
+    assert not seen.ready
+    assert seen.lines()[-1] == "web01 would be refused"
+    assert any("is a template" in line for line in seen.lines())
 
 
 class _Refusing(MemoryVSphere):

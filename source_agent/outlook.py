@@ -1,0 +1,103 @@
+"""What a sync would do if it started now, asked for before anything is touched."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from source_agent import measured
+from source_agent.expect import Expectation, expect
+from source_agent.plan import Kind, Plan, forecast
+from source_agent.preflight import Finding, Severity
+from source_agent.replicate import Agent, findings, history_of
+from source_agent.vsphere.port import VmInfo
+from source_agent.vsphere.snapshots import leftovers
+from source_agent.wire_types import held_point
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """A plan with its price, and what stands in its way."""
+
+    vm: VmInfo
+    plan: Plan
+    expectation: Expectation
+    age_seconds: float | None
+    """Of the newest point; None when there is none."""
+    rpo_seconds: float | None
+    findings: tuple[Finding, ...]
+
+    @property
+    def ready(self) -> bool:
+        """Preflight would let the sync begin."""
+        return not any(found.severity is Severity.REFUSE for found in self.findings)
+
+    @property
+    def rpo_kept(self) -> bool | None:
+        """Whether the newest point would be younger than the RPO until this sync ends; None when that is unknown."""
+        seconds = self.expectation.seconds
+        if self.rpo_seconds is None or self.age_seconds is None or seconds is None:
+            return None
+        return self.age_seconds + seconds <= self.rpo_seconds
+
+    def as_json(self) -> dict[str, Any]:
+        """For ``--json``; the field names are the documented ones."""
+        seconds = self.expectation.seconds
+        return {
+            "vm": self.vm.name,
+            "replica": self.vm.instance_uuid,
+            "ready": self.ready,
+            "kind": self.plan.kind.value,
+            "base": self.plan.base,
+            "disks": [
+                {
+                    "key": disk.key,
+                    "kind": disk.kind.value,
+                    "rule": disk.rule,
+                    "cause": disk.cause,
+                    "capacity_bytes": disk.capacity_bytes,
+                }
+                for disk in self.plan.disks
+            ],
+            "bytes_to_read": self.expectation.bytes_to_read,
+            "basis": self.expectation.basis,
+            "bytes_to_send": self.expectation.bytes_to_send,
+            "seconds": None if seconds is None else round(seconds, 3),
+            "age_seconds": None if self.age_seconds is None else round(self.age_seconds, 3),
+            "rpo_seconds": self.rpo_seconds,
+            "rpo_kept": self.rpo_kept,
+            "findings": [asdict(found) for found in self.findings],
+        }
+
+    def lines(self) -> list[str]:
+        """For people."""
+        base = f" onto point {self.plan.base}" if self.plan.base else ""
+        told = [f"{one.severity.value}: {one.sentence}: {one.remedy}" for one in self.findings]
+        told.append(f"{self.vm.name}: {self.plan.kind.value} sync{base}")
+        told += [f"disk {disk.key} {disk.kind.value}: {disk.cause}" for disk in self.plan.disks]
+        told.append(self.expectation.sentence())
+        if self.rpo_kept is not None:
+            told.append(f"RPO of {self.rpo_seconds:.0f} s: {'kept' if self.rpo_kept else 'missed'}")
+        if not self.ready:
+            told.append(f"{self.vm.name} would be refused")
+        return told
+
+
+def look_ahead(agent: Agent, name: str, *, requested: Kind | None = None, rpo_seconds: float | None = None) -> Outlook:
+    """What a sync of the VM called ``name`` would do now; nothing is touched at either site.
+
+    Raises:
+        KeysapartError: the VM, the vCenter or the target does not answer as it should.
+    """
+    vm = agent.vsphere.vm(name)
+    held = held_point(vm, agent.target.describe(vm.instance_uuid))
+    now = agent.clock.now()
+    made = forecast(
+        vm,
+        held,
+        now,
+        requested=requested,
+        reverted=history_of(agent, vm, held),
+        own_snapshots=frozenset(found.moref for found in leftovers(vm, agent.agent_id)),
+    )
+    age = None if held is None else max(0.0, (now - held.taken).total_seconds())
+    last = measured.load(agent.state_dir, vm.instance_uuid)
+    return Outlook(vm, made, expect(made, last, since_seconds=age), age, rpo_seconds, findings(agent, vm))
