@@ -2,17 +2,16 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from common import log, runtime
+from common import runtime
 from common.cli_edge import edge, emit, table
 from common.clock import SystemClock
-from common.errors import EXIT_OK, EXIT_REFUSED, ConfigError
-
-if TYPE_CHECKING:
-    from source_agent.config import AgentConfig
+from common.errors import EXIT_OK, EXIT_REFUSED
+from source_agent import role_command
+from source_agent.command_line import AsJson, VmName, configured
 
 app = typer.Typer(
     name="source-agent",
@@ -25,8 +24,7 @@ app = typer.Typer(
     "5 try again later, 130 interrupted.",
 )
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
-VmName = Annotated[str, typer.Argument(metavar="VM", help="The VM's name, moref or instance UUID.")]
+app.add_typer(role_command.app, name="role")
 
 
 @app.callback()
@@ -39,20 +37,6 @@ def _options(
     context.obj = config
 
 
-def _configured(context: typer.Context) -> "AgentConfig":
-    from common.config import load  # noqa: PLC0415
-    from source_agent.config import AgentConfig  # noqa: PLC0415
-
-    path: Path | None = context.obj
-    if path is None:
-        raise ConfigError(
-            "no configuration was named", subject="config", next_step="give one with --config FILE before the command"
-        )
-    config = load(path, AgentConfig)
-    log.configure(level=config.log.level, style=config.log.format)
-    return config
-
-
 @app.command("inventory")
 def _inventory(context: typer.Context, as_json: AsJson = False) -> None:
     """List the VMs that the login sees, with their disks, encryption and change tracking."""
@@ -60,7 +44,7 @@ def _inventory(context: typer.Context, as_json: AsJson = False) -> None:
         from source_agent.agent import open_vcenter  # noqa: PLC0415
         from source_agent.inventory import row  # noqa: PLC0415
 
-        vcenter = open_vcenter(_configured(context), SystemClock())
+        vcenter = open_vcenter(configured(context), SystemClock())
         try:
             rows = [row(vm) for vm in vcenter.vms()]
         finally:
@@ -91,7 +75,7 @@ def _preflight(context: typer.Context, vm: VmName, as_json: AsJson = False) -> N
         from source_agent.preflight import Severity  # noqa: PLC0415
         from source_agent.replicate import findings  # noqa: PLC0415
 
-        with opened(_configured(context), SystemClock()) as agent:
+        with opened(configured(context), SystemClock()) as agent:
             info = agent.vsphere.vm(vm)
             found = findings(agent, info)
             agent.target.describe(info.instance_uuid)
@@ -125,7 +109,7 @@ def _plan(
 
         requested = requested_kind(full=full, compare=compare)
         rpo_seconds = None if rpo_minutes is None else rpo_minutes * 60
-        with opened(_configured(context), SystemClock()) as agent:
+        with opened(configured(context), SystemClock()) as agent:
             seen = look_ahead(agent, vm, requested=requested, rpo_seconds=rpo_seconds)
         emit(seen.as_json(), seen.lines(), as_json=as_json)
         raise typer.Exit(EXIT_OK if seen.ready else EXIT_REFUSED)
@@ -154,7 +138,7 @@ def _sync(
         from source_agent.replicate import sync_vm  # noqa: PLC0415
 
         requested = requested_kind(full=full, compare=compare)
-        config = _configured(context)
+        config = configured(context)
         with interruptible(), opened(config, SystemClock()) as agent, shown() as progress:
             report = sync_vm(agent, vm, requested=requested, progress=progress, accept_rollback=accept_rollback)
         warnings = [f"warning: {text}" for text in report.warnings]

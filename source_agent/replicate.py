@@ -29,7 +29,7 @@ from source_agent.transfer import Transfer, Transferred
 from source_agent.trust import HeldPoint
 from source_agent.vsphere.changed_extents import changed_extents
 from source_agent.vsphere.port import Snapshot, VmInfo, VSphere
-from source_agent.vsphere.snapshots import ensure_tracking, leftovers, remove_leftovers, snapshot, untracked
+from source_agent.vsphere.snapshots import ensure_tracking, remove_leftovers, snapshot, untracked
 from source_agent.wire_types import begin_request, held_point
 
 _log = log.get("sync")
@@ -58,8 +58,8 @@ class Agent:
 
 def findings(agent: Agent, vm: VmInfo) -> tuple[preflight.Finding, ...]:
     """Preflight of one VM as this agent would sync it."""
-    own = frozenset(found.moref for found in leftovers(vm, agent.agent_id))
-    setting = preflight.Setting(agent_vm=agent.vsphere.vm(agent.agent_vm), quiesce=agent.quiesce, own_snapshots=own)
+    agent_vm = agent.vsphere.vm(agent.agent_vm)
+    setting = preflight.gather(agent.vsphere, vm, agent_vm, agent.agent_id, quiesce=agent.quiesce)
     return preflight.check(vm, setting)
 
 

@@ -6,7 +6,7 @@ whose answer was lost the object is looked for, never made again.
 
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -17,9 +17,20 @@ from common.errors import BusyError, KeysapartError, NotFoundError, SourceError,
 from common.extent import Extent
 from common.ids import DiskKey
 from source_agent.vsphere import attach, describe, history, properties
+from source_agent.vsphere.authorization import Authorization
 from source_agent.vsphere.faults import CHANGED_AREAS, translate
 from source_agent.vsphere.naming import pick
-from source_agent.vsphere.port import AttachedDisk, ChangedPage, DiskInfo, Snapshot, SnapshotInfo, VmInfo
+from source_agent.vsphere.port import (
+    AttachedDisk,
+    ChangedPage,
+    DiskInfo,
+    Lacking,
+    Place,
+    RoleChange,
+    Snapshot,
+    SnapshotInfo,
+    VmInfo,
+)
 from source_agent.vsphere.session import Session
 from source_agent.vsphere.settings import VCenterSettings
 from source_agent.vsphere.tasks import wait_for
@@ -59,6 +70,7 @@ class VCenter:
     def __init__(self, session: Session, clock: Clock) -> None:
         self._session = session
         self._clock = clock
+        self._authorization = Authorization(session)
         self._names: dict[str, str] = {}
         """Names by moref of VMs that were described: people know no morefs."""
         self._slots = threading.Lock()
@@ -138,7 +150,15 @@ class VCenter:
         """See VSphere."""
         return history.reverted_since(self._session, self._vm(moref), since, f"VM {self._called(moref)}")
 
+    def lacking(self, moref: str, agent_vm: str, wanted: Mapping[Place, frozenset[str]]) -> tuple[Lacking, ...]:
+        """See VSphere."""
+        return self._authorization.lacking(moref, agent_vm, wanted)
+
     # Changing.
+
+    def put_role(self, name: str, privileges: frozenset[str]) -> RoleChange:
+        """See VSphere."""
+        return self._authorization.put_role(name, privileges)
 
     def enable_tracking(self, moref: str) -> None:
         """See VSphere."""
@@ -203,7 +223,7 @@ class VCenter:
         )
         lost: SourceUnavailableError | None = None
         try:
-            self._once(moref, f"attaching {disk.label}", lambda machine: machine.ReconfigVM_Task(spec))
+            self._once(moref, f"attaching {disk.backing_path} to a slot", lambda machine: machine.ReconfigVM_Task(spec))
         except SourceUnavailableError as error:
             lost = error
         found = attach.hot_added(self._devices(moref), slot, disk.backing_path)

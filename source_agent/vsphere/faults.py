@@ -136,7 +136,8 @@ def _privileges(error: vim.fault.NoPermission) -> str:
     if getattr(error, "privilegeId", None):
         ids.append(error.privilegeId)
     where = getattr(error, "object", None)
-    return f"{', '.join(dict.fromkeys(ids)) or '(not named)'}{f' on {where}' if where else ''}"
+    on = f" on {str(where).strip(chr(39)).rpartition(':')[2]}" if where else ""
+    return f"{', '.join(dict.fromkeys(ids)) or '(not named)'}{on}"
 
 
 def _line(text: str) -> str:

@@ -5,7 +5,7 @@ to it, several may share a site. Both are safe for threads. Answers to change qu
 areas; attached disks appear as links named ``scsi-<bus>:<unit>`` in ``device_dir``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -13,7 +13,16 @@ from common.errors import BusyError, ChangeTrackingError, NotFoundError, Precond
 from common.ids import DiskKey
 from source_agent.vsphere.memory_site import UNITS, MemorySite, MemoryVm
 from source_agent.vsphere.naming import pick
-from source_agent.vsphere.port import AttachedDisk, ChangedPage, DiskInfo, Snapshot, VmInfo
+from source_agent.vsphere.port import (
+    AttachedDisk,
+    ChangedPage,
+    DiskInfo,
+    Lacking,
+    Place,
+    RoleChange,
+    Snapshot,
+    VmInfo,
+)
 
 __all__ = ["MemorySite", "MemoryVSphere"]
 
@@ -47,6 +56,35 @@ class MemoryVSphere:
         """See VSphere."""
         with self.site.lock:
             return any(when >= since for when in self._machine(moref).reverts)
+
+    def lacking(self, moref: str, agent_vm: str, wanted: Mapping[Place, frozenset[str]]) -> tuple[Lacking, ...]:
+        """See VSphere. Whatever the site denies is denied everywhere; the site is one folder and one datastore."""
+        entities = {
+            Place.VM: f"VM {self._machine(moref).name}",
+            Place.FOLDER: "folder memory",
+            Place.DATASTORE: "datastore memory",
+            Place.ROOT: "the vCenter's root folder",
+        }
+        if agent_vm:
+            entities[Place.AGENT_VM] = f"VM {self._machine(agent_vm).name}"
+        return tuple(
+            Lacking(privilege, place, entity)
+            for place, entity in entities.items()
+            for privilege in sorted(wanted.get(place, frozenset()) & self.site.denied)
+        )
+
+    def put_role(self, name: str, privileges: frozenset[str]) -> RoleChange:
+        """See VSphere."""
+        held = self.site.roles.get(name)
+        self.site.roles[name] = privileges
+        before = held or frozenset()
+        return RoleChange(
+            name,
+            created=held is None,
+            added=tuple(sorted(privileges - before)),
+            removed=tuple(sorted(before - privileges)),
+            unknown=(),
+        )
 
     def enable_tracking(self, moref: str) -> None:
         """See VSphere."""

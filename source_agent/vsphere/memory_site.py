@@ -89,6 +89,9 @@ class MemorySite:
         self.clock = clock or SystemClock()
         self.lock = threading.RLock()
         self.machines: dict[str, MemoryVm] = {}
+        self.denied: frozenset[str] = frozenset()
+        """Privileges that logins to this site lack."""
+        self.roles: dict[str, frozenset[str]] = {}
         self._counter = 0
         self.device_dir.mkdir(parents=True, exist_ok=True)
 

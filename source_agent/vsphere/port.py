@@ -11,7 +11,7 @@ once, and again only after the vCenter itself refused them because of another ta
 """
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -108,6 +108,41 @@ class ChangedPage:
     areas: tuple[Extent, ...]
 
 
+class Place(enum.StrEnum):
+    """Which object a privilege is needed on."""
+
+    VM = "vm"
+    FOLDER = "folder"
+    """The VM's; a VM in a vApp has none."""
+    DATASTORE = "datastore"
+    """Each one that the VM has files on."""
+    AGENT_VM = "agent-vm"
+    ROOT = "root"
+    """The vCenter itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lacking:
+    """A privilege that the login does not have where it needs it."""
+
+    privilege: str
+    place: Place
+    entity: str
+    """The object in words, such as ``VM web01``."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoleChange:
+    """What making a role changed."""
+
+    name: str
+    created: bool
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    unknown: tuple[str, ...]
+    """Wanted privileges that this vCenter's release does not have."""
+
+
 class VSphere(Protocol):
     """A logged-in vCenter."""
 
@@ -129,6 +164,18 @@ class VSphere(Protocol):
 
         Told by the vCenter's task history, which forgets: by default after 30 days.
         """
+        ...
+
+    def lacking(self, moref: str, agent_vm: str, wanted: Mapping[Place, frozenset[str]]) -> tuple[Lacking, ...]:
+        """Privileges that the login lacks for the VM ``moref``, of those ``wanted`` on each kind of object.
+
+        ``agent_vm`` is the moref behind Place.AGENT_VM, empty when it is not known: nothing is asked of it then.
+        Privileges that this vCenter's release does not have are not missed.
+        """
+        ...
+
+    def put_role(self, name: str, privileges: frozenset[str]) -> RoleChange:
+        """Make the role, or give the one of that name exactly these privileges (and those that every role has)."""
         ...
 
     def enable_tracking(self, moref: str) -> None:

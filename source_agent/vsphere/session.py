@@ -79,6 +79,24 @@ class Session:
         """
         self.read("logging in to the vCenter", self.settings.subject, lambda: self.content)
 
+    def key(self) -> str:
+        """The session's own key, for calls that ask for it. For use inside ``read`` callbacks.
+
+        Raises:
+            vim.fault.NotAuthenticated: the session is gone.
+        """
+        content = self.content
+        query = vmodl.query.PropertyCollector
+        spec = query.FilterSpec(
+            objectSet=[query.ObjectSpec(obj=content.sessionManager)],
+            propSet=[query.PropertySpec(type=vim.SessionManager, pathSet=["currentSession"])],
+        )
+        answer = content.propertyCollector.RetrievePropertiesEx([spec], query.RetrieveOptions())
+        for found in answer.objects if answer is not None else []:
+            for pair in found.propSet or []:
+                return str(pair.val.key)
+        raise vim.fault.NotAuthenticated(msg="the session is gone")
+
     def reference(self, kind: Callable[[str, Any], T], moref: str) -> T:
         """A managed object by its moref, without asking the vCenter."""
         return kind(moref, self._stub)
@@ -107,7 +125,7 @@ class Session:
             SourceUnavailableError: the outcome may be unknown; look before doing it again.
             KeysapartError: by the table in faults.py.
         """
-        self.read(what, subject, self._alive)
+        self.read(what, subject, self.key)
         self._stub.DropConnections()
         try:
             return call()
@@ -149,18 +167,6 @@ class Session:
         except (OSError, HTTPException):
             self._stub.DropConnections()
         return call()
-
-    def _alive(self) -> None:
-        """Fails with NotAuthenticated when the session is lost; says so itself where the vCenter merely shows none."""
-        content = self.content
-        query = vmodl.query.PropertyCollector
-        spec = query.FilterSpec(
-            objectSet=[query.ObjectSpec(obj=content.sessionManager)],
-            propSet=[query.PropertySpec(type=vim.SessionManager, pathSet=["currentSession"])],
-        )
-        answer = content.propertyCollector.RetrievePropertiesEx([spec], query.RetrieveOptions())
-        if answer is None or not any(one.propSet for one in answer.objects):
-            raise vim.fault.NotAuthenticated(msg="the session is gone")
 
     def _log_in(self, seen: int) -> None:
         """Log in, unless another thread did since ``seen`` logins were counted."""

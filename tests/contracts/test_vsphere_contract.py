@@ -6,9 +6,10 @@ import pytest
 
 from common.errors import BusyError, ChangeTrackingError, NotFoundError, SourceError
 from common.extent import Extent, normalise
+from source_agent.privileges import NEEDS, wanted
 from source_agent.trust import run_of
 from source_agent.vsphere.changed_extents import changed_extents
-from source_agent.vsphere.port import Backing
+from source_agent.vsphere.port import Backing, Place
 from tests.contracts.vsphere_worlds import AGENT_VM, PLAIN, WEB
 
 
@@ -260,6 +261,41 @@ def test_a_disk_that_was_not_hot_added_stays(vsphere):
     with pytest.raises(SourceError):
         vsphere.detach_disk(moref(vsphere, AGENT_VM), own.key)
     assert own.key in {disk.key for disk in vsphere.vm(AGENT_VM).disks}
+
+
+def lacking(vsphere, wanted, agent=AGENT_VM):
+    return vsphere.lacking(moref(vsphere), moref(vsphere, agent) if agent else "", wanted)
+
+
+def test_a_login_with_every_privilege_lacks_none(vsphere):
+    assert lacking(vsphere, wanted(NEEDS)) == ()
+
+
+@pytest.mark.parametrize("need", [need for need in NEEDS if not need.privilege.startswith("System.")], ids=str)
+def test_what_a_login_lacks_is_told_with_the_object(world, vsphere, need):
+    world.deny(need.privilege)
+    (found,) = lacking(vsphere, wanted(NEEDS))
+    assert (found.privilege, found.place) == (need.privilege, need.place)
+    named = {Place.VM: f"VM {WEB}", Place.AGENT_VM: f"VM {AGENT_VM}", Place.ROOT: "the vCenter's root folder"}
+    assert found.entity.startswith(named.get(need.place, need.place.value))
+    world.deny()
+    assert lacking(vsphere, wanted(NEEDS)) == ()
+
+
+def test_only_what_was_asked_for_is_told(world, vsphere):
+    world.deny("VirtualMachine.State.CreateSnapshot", "VirtualMachine.Config.AddExistingDisk")
+    assert lacking(vsphere, {Place.VM: frozenset({"VirtualMachine.State.RemoveSnapshot"})}) == ()
+    assert lacking(vsphere, {Place.AGENT_VM: frozenset({"VirtualMachine.Config.AddExistingDisk"})}, agent="") == ()
+
+
+def test_a_role_is_made_once_and_then_kept_in_step(vsphere):
+    name, first, second = "agent-role", "Datastore.Browse", "VirtualMachine.State.CreateSnapshot"
+    made = vsphere.put_role(name, frozenset({first, second}))
+    assert (made.created, made.added, made.removed, made.unknown) == (True, (first, second), (), ())
+    again = vsphere.put_role(name, frozenset({first, second}))
+    assert (again.created, again.added, again.removed) == (False, (), ())
+    changed = vsphere.put_role(name, frozenset({first, "Cryptographer.Access"}))
+    assert (changed.created, changed.added, changed.removed) == (False, ("Cryptographer.Access",), (second,))
 
 
 def test_closing_twice_is_harmless(vsphere):

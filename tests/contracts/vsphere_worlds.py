@@ -36,6 +36,9 @@ class World(Protocol):
     def foreign_snapshot(self, vm: str, name: str) -> None:
         """Somebody else takes one."""
 
+    def deny(self, *privileges: str) -> None:
+        """Take these privileges from the login, and no others."""
+
     def tracking_unit(self, count: int) -> None:
         """How finely changes are tracked from now on, in bytes."""
 
@@ -67,6 +70,9 @@ class MemoryWorld:
     def foreign_snapshot(self, vm, name):
         self.site.add_foreign_snapshot(self._moref(vm), name)
 
+    def deny(self, *privileges):
+        self.site.denied = frozenset(privileges)
+
     def tracking_unit(self, count):
         for machine in self.site.machines.values():
             for disk in machine.disks.values():
@@ -93,6 +99,11 @@ class LabWorld:
 
     def foreign_snapshot(self, vm, name):
         self.lab.control("snapshot", vm, name)
+
+    def deny(self, *privileges):
+        self.lab.control("allow")
+        for privilege in privileges:
+            self.lab.control("deny", privilege, "--user", self.lab.vcenter.user)
 
     def tracking_unit(self, count):
         self.lab.control("tracking-unit", count)
@@ -124,6 +135,7 @@ def in_lab(lab: Lab) -> Iterator[LabWorld]:
     finally:
         vsphere.close()
         lab.control("clear-faults")
+        lab.control("allow")
         lab.control("answers", "well")
         lab.control("tracking-unit", 65536)
         lab.control("plug-delay", 0)

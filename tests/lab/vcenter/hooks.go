@@ -38,6 +38,9 @@ func (h *hooks) handle(ctx *simulator.Context, method *simulator.Method) (mo.Ref
 	if fault := h.site.faults.call(method); fault != nil {
 		return nil, fault
 	}
+	if fault := h.site.forbidden(ctx, method); fault != nil {
+		return nil, fault
+	}
 	if ctx.Session != nil && ctx.Session.Registry.Get(method.This) == nil {
 		if object := h.wrap(ctx.Map.Get(method.This)); object != nil {
 			ctx.Session.Registry.Put(object)
@@ -59,6 +62,8 @@ func (h *hooks) wrap(object mo.Reference) mo.Reference {
 		}
 	case *simulator.VirtualMachineSnapshot:
 		return &snapshot{raw, h.site}
+	case *simulator.AuthorizationManager:
+		return &authorization{raw, h.site}
 	}
 	return nil
 }

@@ -59,6 +59,9 @@ func run(path string) error {
 	if err := build(context.Background(), s, model); err != nil {
 		return err
 	}
+	if err := listPrivileges(model); err != nil {
+		return err
+	}
 	f := open(c, model, s, certificate)
 	if err := f.start(); err != nil {
 		return err

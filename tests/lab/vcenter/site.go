@@ -21,8 +21,9 @@ type ref = types.ManagedObjectReference
 // The mutex guards everything below it. It is never held while the simulator's own objects are updated, because such
 // an update calls back into the hooks.
 type site struct {
-	config *config
-	faults *faults
+	config  *config
+	faults  *faults
+	denials denials
 
 	mu        sync.Mutex
 	machines  map[ref]*machine
