@@ -16,7 +16,7 @@ VENV_READY := .venv/.installed
 LAB_READY := build/.lab-built
 LAB_SOURCES := $(wildcard tests/lab/vcenter/*.go tests/lab/vcenter/go.* tests/lab/vcenter/*/*.go tests/lab/build.py)
 
-.PHONY: help setup demo test lint bench lab proto lock clean
+.PHONY: help setup demo test lint bench deltas lab proto lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,10 @@ lint: setup ## every check without a test run: style, types, imports, generated 
 bench: setup ## our speed beside nbdcopy into LUKS, restic and the bare pipe (options: BENCH="--quick")
 	@scripts/need.sh benchmarks qemu-nbd=qemu-utils nbdcopy=libnbd-bin restic=restic
 	$(PY) -m benchmarks $(BENCH)
+
+deltas: setup ## how large deltas are with image-level encryption and with LUKS in the guest: docs/deltas.md, docs/deltas.png
+	@scripts/need.sh "the deltas" mkfs.ext4=e2fsprogs debugfs=e2fsprogs qemu-io=qemu-utils restic=restic
+	$(PY) -m benchmarks.deltas
 
 lab: setup ## the lab in build/lab, until you interrupt it: vCenter, guests, hot-add and two KMS
 	$(PY) -m tests.lab up $(LAB)

@@ -1,7 +1,6 @@
 """``make bench``: all contestants in one run on one machine, a table and a JSON file of what they did."""
 
 import contextlib
-import os
 import shutil
 import sys
 import tempfile
@@ -13,7 +12,7 @@ from rich.console import Console
 
 from benchmarks.contest import Contest, rows
 from benchmarks.disk import data_extents, write_disk
-from benchmarks.figures import MIB, Bar, Result
+from benchmarks.figures import MIB, Bar, Result, memory
 from benchmarks.ours import site
 
 _RESULTS = Path(__file__).parent / "results"
@@ -32,7 +31,7 @@ def main(
     """Measure, print, write benchmarks/results/TIME.json; exit code 1 when a promise was not kept."""
     console = Console(width=None if sys.stdout.isatty() else 150)
     result = Result(disk_mib=256 if quick else 2048)
-    with tempfile.TemporaryDirectory(prefix="keysapart-bench-", dir=work or _memory()) as folder:
+    with tempfile.TemporaryDirectory(prefix="keysapart-bench-", dir=work or memory()) as folder:
         top = Path(folder)
         contest = Contest(top, result.disk_mib)
         with contextlib.ExitStack() as running:
@@ -52,11 +51,6 @@ def main(
     result.show(console)
     console.print(f"written: {result.write(_RESULTS)}")
     raise typer.Exit(0 if quick or all(bar.kept for bar in result.bars) else 1)
-
-
-def _memory() -> Path | None:
-    memory = Path("/dev/shm")
-    return memory if os.access(memory, os.W_OK) else None
 
 
 def _large(result: Result, top: Path) -> None:

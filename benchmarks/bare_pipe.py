@@ -1,16 +1,20 @@
 """The bare pipe: the disk's non-zero bytes through a gRPC stream over mutual TLS that does nothing else.
 
+With a list of extents it sends these instead, zeros and all: what a replication that trusts CBT and does nothing more
+would do.
+
 The upper bound of anything built on this transport: messages of 1 MiB, which no library takes apart, in a bidirectional
 stream, the receiver only counting, both ends set up by ``common.runtime`` as ours. They are processes of their own; run
 as a module it is one:
 
     python -m benchmarks.bare_pipe serve PKI
-    python -m benchmarks.bare_pipe send PKI PORT DISK
+    python -m benchmarks.bare_pipe send PKI PORT DISK [EXTENTS]
 """
 
+import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent import futures
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,13 +44,18 @@ class PipeFigures:
     processor_seconds: float
 
 
-def send_all(disk: Path, work: Path) -> PipeFigures:
-    """Start both ends, send what is no hole, stop them."""
+def send_all(disk: Path, work: Path, extents: Iterable[tuple[int, int]] | None = None) -> PipeFigures:
+    """Start both ends, send what is no hole, or ``extents``: pairs of offset and length; stop them."""
     write_pki(work)
+    what = [str(disk)]
+    if extents is not None:
+        listed = work / "extents.json"
+        listed.write_text(json.dumps(list(extents)))
+        what.append(str(listed))
     me = [sys.executable, "-m", "benchmarks.bare_pipe"]
     with Child([*me, "serve", str(work)], work / "log") as server:
         port = server.read_line()
-        with loopback() as count, Child([*me, "send", str(work), port, str(disk)], work / "log") as client:
+        with loopback() as count, Child([*me, "send", str(work), port, *what], work / "log") as client:
             seconds, data_bytes = client.finish().split()
         server.stop()
         return PipeFigures(
@@ -81,15 +90,16 @@ def _serve(pki: Path) -> None:
     server.wait_for_termination()
 
 
-def _frames(disk: Path) -> Iterator[bytes]:
+def _frames(disk: Path, extents: Iterable[tuple[int, int]]) -> Iterator[bytes]:
     with disk.open("rb") as data:
-        for start, length in data_extents(disk):
+        for start, length in extents:
             data.seek(start)
             for offset in range(0, length, MIB):
                 yield data.read(min(MIB, length - offset))
 
 
-def _send(pki: Path, port: str, disk: Path) -> None:
+def _send(pki: Path, port: str, disk: Path, listed: Path | None) -> None:
+    extents = data_extents(disk) if listed is None else json.loads(listed.read_text())
     credentials = grpc.ssl_channel_credentials(
         (pki / "ca-cert.pem").read_bytes(),
         (pki / "client-key.pem").read_bytes(),
@@ -99,7 +109,7 @@ def _send(pki: Path, port: str, disk: Path) -> None:
         grpc.channel_ready_future(channel).result(timeout=10)
         pipe: Any = channel.stream_stream(f"/{_SERVICE}/{_METHOD}", None, wire.WriteAck.FromString)
         begin = time.monotonic()
-        (ack,) = pipe(_frames(disk))
+        (ack,) = pipe(_frames(disk, extents))
         print(time.monotonic() - begin, ack.durable_sequence)
 
 
@@ -108,4 +118,5 @@ if __name__ == "__main__":
     if sys.argv[1] == "serve":
         _serve(Path(sys.argv[2]))
     else:
-        _send(Path(sys.argv[2]), sys.argv[3], Path(sys.argv[4]))
+        listed = Path(sys.argv[5]) if len(sys.argv) > 5 else None
+        _send(Path(sys.argv[2]), sys.argv[3], Path(sys.argv[4]), listed)

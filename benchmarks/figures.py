@@ -76,7 +76,7 @@ class Result:
     def _as_dict(self, now: dt.datetime) -> dict[str, Any]:
         return {
             "time": now.isoformat(timespec="seconds"),
-            "machine": {"processor": _processor(), "cores": os.cpu_count(), "python": platform.python_version()},
+            "machine": {"processor": processor(), "cores": os.cpu_count(), "python": platform.python_version()},
             "disk_mib": self.disk_mib,
             "rows": [dataclasses.asdict(row) | {"mib_per_second": round(row.rate, 1)} for row in self.rows],
             "bars": [dataclasses.asdict(bar) | {"kept": bar.kept} for bar in self.bars],
@@ -84,7 +84,7 @@ class Result:
 
     def show(self, console: Console) -> None:
         """Both tables."""
-        table = Table(title=f"{self.disk_mib} MiB disk, {os.cpu_count()} cores, {_processor()}")
+        table = Table(title=f"{self.disk_mib} MiB disk, {os.cpu_count()} cores, {processor()}")
         for heading in ("job", "who"):
             table.add_column(heading)
         for heading in (
@@ -110,7 +110,14 @@ class Result:
             console.print(bars)
 
 
-def _processor() -> str:
+def memory() -> Path | None:
+    """A file system in memory, where there is one."""
+    shared = Path("/dev/shm")
+    return shared if os.access(shared, os.W_OK) else None
+
+
+def processor() -> str:
+    """The machine's, in its maker's words."""
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()

@@ -28,7 +28,8 @@ class NbdFigures:
 _CREATE_ATTEMPTS = 20
 
 
-def _create_luks(luks: Path, size: str, secret: str, log: Path) -> None:
+def create_luks(luks: Path, size: str, secret: str, log: Path) -> None:
+    """A new raw LUKS image of ``size`` bytes of payload; ``secret`` defines the object ``s``."""
     command = ["qemu-img", "create", "-q", "-f", "luks", "--object", secret, "-o", "key-secret=s,iter-time=200"]
     for _ in range(_CREATE_ATTEMPTS - 1):
         with suppress(RuntimeError):  # the last attempt says what is wrong
@@ -45,7 +46,7 @@ def copy_full(disk: Path, work: Path) -> NbdFigures:
     secret = f"secret,id=s,file={work / 'passphrase'}"
     size = str(disk.stat().st_size)
     luks, target = work / "luks.raw", work / "target.vmdk"
-    _create_luks(luks, size, secret, log)
+    create_luks(luks, size, secret, log)
     Child(["qemu-img", "convert", "-q", "-f", "raw", "-O", "vmdk", str(luks), str(target)], log).finish()
     luks.unlink()
 

@@ -49,7 +49,7 @@ class GuestDisk:
     def discard(self, offset: int, length: int) -> None:
         """Trim: reads as zeros afterwards, and takes no space."""
         with self._writing(offset, length) as layer:
-            _punch(layer, offset, length)
+            punch(layer, offset, length)
 
     def touch(self, offset: int, length: int) -> None:
         """Report a change that is none, as trackers with coarse units do."""
@@ -92,7 +92,7 @@ class GuestDisk:
                 with (self._folder / name).open("rb") as source:
                     held = list(self._held(name, 0, size))
                     for start, length in held:
-                        _punch(target.fileno(), start, length)
+                        punch(target.fileno(), start, length)
                     copy_data(source.fileno(), target.fileno(), held)
 
     @contextlib.contextmanager
@@ -187,7 +187,8 @@ def _reflink(source: int, target: int) -> bool:
     return True
 
 
-def _punch(file: int, offset: int, length: int) -> None:
+def punch(file: int, offset: int, length: int) -> None:
+    """Make a hole."""
     if length == 0:
         return
     libc = ctypes.CDLL(None, use_errno=True)
