@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 
 from common.extent import Extent, round_to_grains, split
 from common.grain import GRAIN_BYTES
+from common.reduce import Reduced, reduce_grains
 from common.sync.events import GrainRecord
 from source_agent.disk_read.port import OpenDisk
-from source_agent.reduce.grains import Reduced, reduce_grains
 from source_agent.reduce.held import HeldDigests
 
 PIECE_BYTES = 1 << 20

@@ -22,6 +22,7 @@ class HeldDisk:
 
     key: DiskKey
     uuid: str
+    """Empty when the point was imported as a seed."""
     capacity_bytes: int
     backing_path: str
     change_id: str
@@ -78,6 +79,10 @@ def _instance(case: Case) -> str | None:
     if case.held.replica != case.vm.instance_uuid:
         return "the newest point was made from a VM with another instance UUID"
     return None
+
+
+def _seed(case: Case) -> str | None:
+    return None if case.before.uuid else "the newest point was imported as a seed, so nobody knows what it lacks"
 
 
 def _disk_uuid(case: Case) -> str | None:
@@ -142,6 +147,7 @@ def _host(case: Case) -> str | None:
 
 RULES: tuple[tuple[str, Callable[[Case], str | None]], ...] = (
     ("instance-uuid", _instance),
+    ("imported-seed", _seed),
     ("disk-uuid", _disk_uuid),
     ("capacity", _capacity),
     ("backing-path", _backing),

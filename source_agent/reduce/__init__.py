@@ -1,1 +1,1 @@
-"""Making less of what was read: zeros, unchanged grains, compression."""
+"""What the target holds of grains that were read, so that unchanged ones are left out."""

@@ -48,6 +48,7 @@ BROKEN_RULES = [
         dataclasses.replace(HELD, replica="00000000-0000-0000-0000-000000000000"),
         "instance UUID",
     ),
+    ("imported-seed", VM, frozen(), held_disk(uuid="", backing_path="", change_id=""), "imported as a seed"),
     ("disk-uuid", VM, frozen(disk(uuid="6000c29e-ffff")), HELD, "another disk"),
     ("capacity", VM, frozen(disk(capacity_bytes=2 * GIB)), HELD, f"from {GIB} to {2 * GIB}"),
     ("capacity", VM, frozen(disk(capacity_bytes=GIB // 2)), HELD, f"from {GIB} to {GIB // 2}"),

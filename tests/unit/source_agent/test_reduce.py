@@ -5,7 +5,7 @@ import pytest
 
 from common.extent import Extent
 from common.grain import GRAIN_BYTES, ZERO_DIGEST, GrainKind, digest
-from source_agent.reduce.grains import reduce_grains
+from common.reduce import reduce_grains
 from source_agent.reduce.held import HeldDigests, spans
 
 RANDOM = os.urandom(GRAIN_BYTES)

@@ -1,4 +1,4 @@
-"""What is left to send of some grains that were read. Pure.
+"""What is left to keep of some grains that were read: what either half sends or seals. Pure.
 
 Cheapest test first: zero, then the digest, then compression, which costs ten times as much as both together.
 """
