@@ -16,7 +16,7 @@ from common.clock import Clock
 from common.errors import BusyError, KeysapartError, NotFoundError, SourceError, SourceUnavailableError
 from common.extent import Extent
 from common.ids import DiskKey
-from source_agent.vsphere import attach, describe, history, properties
+from source_agent.vsphere import attach, describe, history, placement, properties
 from source_agent.vsphere.authorization import Authorization
 from source_agent.vsphere.faults import CHANGED_AREAS, translate
 from source_agent.vsphere.naming import pick
@@ -26,6 +26,7 @@ from source_agent.vsphere.port import (
     DiskInfo,
     Lacking,
     Place,
+    Placement,
     RoleChange,
     Snapshot,
     SnapshotInfo,
@@ -84,6 +85,10 @@ class VCenter:
         hosts = self._hosts()
         shown = [describe.vm(one.moref, one.values, hosts) for one in found if describe.describable(one.values)]
         return sorted(shown, key=lambda vm: (vm.name, vm.moref))
+
+    def placements(self) -> Sequence[Placement]:
+        """See VSphere."""
+        return placement.placements(self._session)
 
     def vm(self, name: str) -> VmInfo:
         """See VSphere."""

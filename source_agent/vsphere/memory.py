@@ -19,6 +19,7 @@ from source_agent.vsphere.port import (
     DiskInfo,
     Lacking,
     Place,
+    Placement,
     RoleChange,
     Snapshot,
     VmInfo,
@@ -47,6 +48,11 @@ class MemoryVSphere:
         """See VSphere."""
         with self.site.lock:
             return sorted((machine.info() for machine in self.site.machines.values()), key=lambda vm: vm.name)
+
+    def placements(self) -> Sequence[Placement]:
+        """See VSphere."""
+        with self.site.lock:
+            return sorted((machine.placement() for machine in self.site.machines.values()), key=lambda one: one.name)
 
     def vm(self, name: str) -> VmInfo:
         """See VSphere."""

@@ -11,7 +11,7 @@ from common.clock import Clock, SystemClock
 from common.errors import NotFoundError
 from common.ids import DiskKey, ReplicaId
 from source_agent.vsphere.memory_disk import TRACKED_BYTES, MemoryDisk
-from source_agent.vsphere.port import DiskInfo, SnapshotInfo, VmInfo
+from source_agent.vsphere.port import DiskInfo, Placement, SnapshotInfo, VmInfo
 
 UNITS = [unit for unit in range(16) if unit != 7]  # unit 7 is the controller itself
 
@@ -48,6 +48,23 @@ class MemoryVm:
     consolidation_needed: bool = False
     host_version: str = "8.0.3"
     host_build: int = 24022510
+    host: str = "esx1"
+    datastores: tuple[str, ...] = ("memory",)
+    folder: str = "/site/vm"
+    attributes: dict[str, str] = field(default_factory=dict)
+
+    def placement(self) -> Placement:
+        """Where the VM is."""
+        return Placement(
+            moref=self.moref,
+            name=self.name,
+            instance_uuid=self.instance_uuid,
+            template=self.template,
+            host=self.host,
+            datastores=self.datastores,
+            folder=self.folder,
+            attributes=dict(self.attributes),
+        )
 
     def info(self) -> VmInfo:
         """The VM in the port's words."""

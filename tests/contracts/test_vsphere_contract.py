@@ -301,3 +301,21 @@ def test_a_role_is_made_once_and_then_kept_in_step(vsphere):
 def test_closing_twice_is_harmless(vsphere):
     vsphere.close()
     vsphere.close()
+
+
+def test_placements_say_where_vms_are(vsphere):
+    found = {one.name: one for one in vsphere.placements()}
+    assert list(found) == sorted(found)
+    described = {vm.name: vm for vm in vsphere.vms()}
+    assert found.keys() == described.keys()
+    for name, one in found.items():
+        assert (one.moref, one.instance_uuid) == (described[name].moref, described[name].instance_uuid)
+    web = found[WEB]
+    assert not web.template
+    assert web.host
+    assert {path.partition("]")[0][1:] for path in (disk.backing_path for disk in described[WEB].disks)} <= set(
+        web.datastores
+    )
+    assert web.folder.startswith("/")
+    assert web.folder.endswith("/vm")
+    assert web.attributes == {}

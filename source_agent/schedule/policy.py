@@ -1,0 +1,43 @@
+"""Which VMs are protected, and how: the first policy whose every condition a VM meets. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from source_agent.vsphere.port import Placement
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What is wanted for the VMs that it selects; durations in seconds."""
+
+    rpo: float
+    """Largest age that a VM's newest point may have."""
+    compare_every: float | None = None
+    """How often a sync reads everything and compares; None for never without need."""
+    priority: int = 0
+    """Which of two VMs that are both late goes first: the higher one."""
+    vms: tuple[str, ...] = ()
+    """Patterns for the VM's name, one of which must fit; empty for any name."""
+    folder: str | None = None
+    """Inventory path of a folder, such as ``/site/vm/prod``; whatever is below it is in it."""
+    attribute: tuple[str, str] | None = None
+    """A custom attribute and a pattern for its value."""
+
+    def selects(self, vm: Placement) -> bool:
+        """Whether the VM meets every condition."""
+        if self.vms and not any(fnmatchcase(vm.name, pattern) for pattern in self.vms):
+            return False
+        if self.folder is not None and not f"{vm.folder}/".startswith(f"{self.folder}/"):
+            return False
+        if self.attribute is not None:
+            name, pattern = self.attribute
+            return name in vm.attributes and fnmatchcase(vm.attributes[name], pattern)
+        return True
+
+
+def policy_of(vm: Placement, policies: Sequence[Policy]) -> Policy | None:
+    """The VM's policy; None when it is a template or no policy selects it."""
+    if vm.template:
+        return None
+    return next((policy for policy in policies if policy.selects(vm)), None)

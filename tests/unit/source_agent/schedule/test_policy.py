@@ -1,0 +1,50 @@
+import dataclasses
+
+import pytest
+
+from source_agent.schedule.policy import Policy, policy_of
+from tests.unit.source_agent.schedule.day import place
+
+VM = place("web01", "esx1", ("ds1",), folder="/site/vm/prod/web", attributes={"Protection": "gold", "Owner": ""})
+
+
+@pytest.mark.parametrize(
+    "conditions",
+    [
+        {},
+        {"vms": ("db*", "web*")},
+        {"folder": "/site/vm"},
+        {"folder": "/site/vm/prod/web"},
+        {"attribute": ("Protection", "g*")},
+        {"vms": ("web01",), "folder": "/site", "attribute": ("Protection", "gold")},
+    ],
+)
+def test_selected(conditions):
+    assert Policy(rpo=900, **conditions).selects(VM)
+
+
+@pytest.mark.parametrize(
+    "conditions",
+    [
+        {"vms": ("WEB*",)},
+        {"vms": ("web",)},
+        {"folder": "/site/vm/pro"},
+        {"folder": "/site/vm/prod/web/deep"},
+        {"attribute": ("Protection", "silver")},
+        {"attribute": ("protection", "*")},
+        {"vms": ("web01",), "attribute": ("Protection", "silver")},
+    ],
+)
+def test_every_condition_must_hold(conditions):
+    assert not Policy(rpo=900, **conditions).selects(VM)
+
+
+def test_the_first_that_fits_counts():
+    first, second = Policy(rpo=900, vms=("web*",)), Policy(rpo=3600)
+    assert policy_of(VM, (first, second)) is first
+    assert policy_of(place("db01", "esx1", ()), (first, second)) is second
+    assert policy_of(place("db01", "esx1", ()), (first,)) is None
+
+
+def test_templates_are_never_protected():
+    assert policy_of(dataclasses.replace(VM, template=True), (Policy(rpo=900),)) is None
