@@ -11,9 +11,12 @@ from source_agent.vsphere.port import Lacking, Place
 HOTADD, VDDK_NBDSSL, VDDK_HOTADD = "hotadd", "vddk-nbdssl", "vddk-hotadd"
 TRANSPORTS = (HOTADD, VDDK_NBDSSL, VDDK_HOTADD)
 
+HOT_ADDING = frozenset({HOTADD, VDDK_HOTADD})
+"""Transports that attach disks to the agent's own VM."""
+THROUGH_VDDK = frozenset({VDDK_NBDSSL, VDDK_HOTADD})
+"""Transports that dial each VM's ESXi host: for data, or for the locks of a hot-add."""
+
 _ALL = frozenset(TRANSPORTS)
-_VDDK = frozenset({VDDK_NBDSSL, VDDK_HOTADD})
-_ATTACHING = frozenset({HOTADD, VDDK_HOTADD})
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +50,18 @@ NEEDS: tuple[Need, ...] = (
     Need(READ, "VirtualMachine.Provisioning.DiskRandomRead", Place.VM, _ALL),
     Need(READ, "Datastore.Browse", Place.DATASTORE, _ALL),
     Need(READ_ENCRYPTED, "Cryptographer.Access", Place.VM, _ALL, encrypted_only=True),
-    Need(ATTACH, "VirtualMachine.Config.AddExistingDisk", Place.AGENT_VM, _ATTACHING),
-    Need(ATTACH, "VirtualMachine.Config.AddNewDisk", Place.AGENT_VM, _ATTACHING),
-    Need(ATTACH, "VirtualMachine.Config.RemoveDisk", Place.AGENT_VM, _ATTACHING),
-    Need(ATTACH, "VirtualMachine.Config.Resource", Place.AGENT_VM, _ATTACHING),
-    Need(ATTACH, "VirtualMachine.Config.Settings", Place.AGENT_VM, _ATTACHING),
-    Need(ATTACH, "Datastore.AllocateSpace", Place.DATASTORE, _ATTACHING),
-    Need(ATTACH_ENCRYPTED, "Cryptographer.AddDisk", Place.AGENT_VM, _ATTACHING, encrypted_only=True),
-    Need(VDDK_ACCESS, "VirtualMachine.Config.DiskLease", Place.VM, _VDDK),
-    Need(VDDK_ACCESS, "VirtualMachine.Provisioning.GetVmFiles", Place.VM, _VDDK),
-    Need(VDDK_ACCESS, "Sessions.ValidateSession", Place.ROOT, _VDDK),
-    Need(LOCK, "Global.DisableMethods", Place.ROOT, _VDDK),
-    Need(LOCK, "Global.EnableMethods", Place.ROOT, _VDDK),
+    Need(ATTACH, "VirtualMachine.Config.AddExistingDisk", Place.AGENT_VM, HOT_ADDING),
+    Need(ATTACH, "VirtualMachine.Config.AddNewDisk", Place.AGENT_VM, HOT_ADDING),
+    Need(ATTACH, "VirtualMachine.Config.RemoveDisk", Place.AGENT_VM, HOT_ADDING),
+    Need(ATTACH, "VirtualMachine.Config.Resource", Place.AGENT_VM, HOT_ADDING),
+    Need(ATTACH, "VirtualMachine.Config.Settings", Place.AGENT_VM, HOT_ADDING),
+    Need(ATTACH, "Datastore.AllocateSpace", Place.DATASTORE, HOT_ADDING),
+    Need(ATTACH_ENCRYPTED, "Cryptographer.AddDisk", Place.AGENT_VM, HOT_ADDING, encrypted_only=True),
+    Need(VDDK_ACCESS, "VirtualMachine.Config.DiskLease", Place.VM, THROUGH_VDDK),
+    Need(VDDK_ACCESS, "VirtualMachine.Provisioning.GetVmFiles", Place.VM, THROUGH_VDDK),
+    Need(VDDK_ACCESS, "Sessions.ValidateSession", Place.ROOT, THROUGH_VDDK),
+    Need(LOCK, "Global.DisableMethods", Place.ROOT, THROUGH_VDDK),
+    Need(LOCK, "Global.EnableMethods", Place.ROOT, THROUGH_VDDK),
 )
 
 

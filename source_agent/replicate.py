@@ -95,6 +95,7 @@ def sync_vm(
         ended = _cycle(agent, vm, described, requested=requested, progress=progress)
     seconds = agent.clock.monotonic() - began
     _measure(agent, vm, ended, seconds)
+    warned = tuple(found for found in warned if found.severity is preflight.Severity.WARN)
     lines = [f"{found.sentence}: {found.remedy}" for found in warned]
     lines += [f"disk {key} is not tracked: its next sync will be a compare" for key in untracked(ended.taken)]
     lines += ended.remains

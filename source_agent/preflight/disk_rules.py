@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from common.grain import MAX_CAPACITY_BYTES
 from source_agent.preflight.finding import Finding, Rule, Setting, refuse
+from source_agent.privileges import HOT_ADDING
 from source_agent.vsphere.port import Backing, DiskInfo, VmInfo
 
 SECTOR_BYTES = 512
@@ -47,7 +48,7 @@ def _backing(vm: VmInfo, _: Setting) -> Iterator[Finding]:
 
 def _virtual_rdm(vm: VmInfo, setting: Setting) -> Iterator[Finding]:
     for disk in vm.disks:
-        if disk.backing is Backing.VIRTUAL_RDM and setting.transport == "hotadd":
+        if disk.backing is Backing.VIRTUAL_RDM and setting.transport in HOT_ADDING:
             yield refuse(
                 "virtual-rdm",
                 f"{_disk(disk)} of {vm.name} is a raw device mapping, which cannot be hot-added",
@@ -67,7 +68,7 @@ def _shared_bus(vm: VmInfo, _: Setting) -> Iterator[Finding]:
 
 def _ide(vm: VmInfo, setting: Setting) -> Iterator[Finding]:
     for disk in vm.disks:
-        if disk.adapter == "ide" and setting.transport == "hotadd":
+        if disk.adapter == "ide" and setting.transport in HOT_ADDING:
             yield refuse(
                 "ide-disk",
                 f"{_disk(disk)} of {vm.name} is on an IDE controller, which hot-add does not support",

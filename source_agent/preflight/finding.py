@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from source_agent.privileges import Missing
-from source_agent.vsphere.port import VmInfo
+from source_agent.vsphere.port import Surroundings, VmInfo
 
 
 class Severity(enum.StrEnum):
@@ -13,6 +13,8 @@ class Severity(enum.StrEnum):
 
     REFUSE = "refuse"
     WARN = "warn"
+    NOTE = "note"
+    """Nothing to act upon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,9 @@ class Setting:
     """Morefs of leftovers of ours: they are removed before the sync, so they do not count."""
     missing: tuple[Missing, ...] = ()
     """What the login cannot do."""
+    around: Surroundings | None = None
+    unreachable: tuple[str, ...] = ()
+    """Ports of the VM's host that take no connection, ``host:port (why)``."""
 
 
 Rule = Callable[[VmInfo, Setting], Iterator[Finding]]
@@ -53,3 +58,8 @@ def refuse(rule: str, sentence: str, remedy: str) -> Finding:
 def warn(rule: str, sentence: str, remedy: str) -> Finding:
     """A finding that lets it pass."""
     return Finding(Severity.WARN, rule, sentence, remedy)
+
+
+def note(rule: str, sentence: str) -> Finding:
+    """A finding that asks for nothing."""
+    return Finding(Severity.NOTE, rule, sentence, "nothing to do")

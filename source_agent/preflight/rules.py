@@ -5,13 +5,14 @@ from source_agent.preflight import disk_rules, site_rules, vm_rules
 from source_agent.preflight.finding import Finding, Setting, Severity
 from source_agent.vsphere.port import VmInfo
 
+_ORDER = tuple(Severity)
 _RULES = (*vm_rules.RULES, *disk_rules.RULES, *site_rules.RULES)
 
 
 def check(vm: VmInfo, setting: Setting) -> tuple[Finding, ...]:
-    """All findings, refusals first."""
+    """All findings, refusals first, notes last."""
     found = [finding for rule in _RULES for finding in rule(vm, setting)]
-    return tuple(sorted(found, key=lambda finding: finding.severity is not Severity.REFUSE))
+    return tuple(sorted(found, key=lambda finding: _ORDER.index(finding.severity)))
 
 
 def require(vm: VmInfo, findings: tuple[Finding, ...]) -> None:

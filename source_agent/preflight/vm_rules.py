@@ -64,7 +64,8 @@ def _vtpm(vm: VmInfo, _: Setting) -> Iterator[Finding]:
     if vm.has_vtpm:
         yield warn(
             "vtpm",
-            f"{vm.name} has a virtual TPM, whose secrets are in its NVRAM and are not replicated",
+            f"{vm.name} has a virtual TPM, whose secrets are in its NVRAM and are not replicated, so a recovered VM "
+            "has lost what its guest sealed there, such as BitLocker's keys",
             "keep recovery keys of the guest's disk encryption at hand, a recovered VM will ask for them",
         )
 
@@ -78,6 +79,16 @@ def _quiesce(vm: VmInfo, setting: Setting) -> Iterator[Finding]:
         )
 
 
+def _tools(vm: VmInfo, setting: Setting) -> Iterator[Finding]:
+    if setting.quiesce and setting.around is not None and not setting.around.tools_running:
+        yield warn(
+            "quiesce-without-tools",
+            f"VMware Tools do not run in {vm.name}, so nobody flushes its file systems and its points are "
+            "crash-consistent",
+            "start VMware Tools in the guest, or set quiesce to none",
+        )
+
+
 RULES: tuple[Rule, ...] = (
     _template,
     _hardware,
@@ -86,4 +97,5 @@ RULES: tuple[Rule, ...] = (
     _consolidation,
     _vtpm,
     _quiesce,
+    _tools,
 )

@@ -16,7 +16,7 @@ from common.clock import Clock
 from common.errors import BusyError, KeysapartError, NotFoundError, SourceError, SourceUnavailableError
 from common.extent import Extent
 from common.ids import DiskKey
-from source_agent.vsphere import attach, describe, history, placement, properties
+from source_agent.vsphere import attach, describe, history, placement, properties, surroundings
 from source_agent.vsphere.authorization import Authorization
 from source_agent.vsphere.faults import CHANGED_AREAS, translate
 from source_agent.vsphere.naming import pick
@@ -30,6 +30,7 @@ from source_agent.vsphere.port import (
     RoleChange,
     Snapshot,
     SnapshotInfo,
+    Surroundings,
     VmInfo,
 )
 from source_agent.vsphere.session import Session
@@ -154,6 +155,10 @@ class VCenter:
     def reverted_since(self, moref: str, since: datetime) -> bool:
         """See VSphere."""
         return history.reverted_since(self._session, self._vm(moref), since, f"VM {self._called(moref)}")
+
+    def surroundings(self, moref: str) -> Surroundings:
+        """See VSphere."""
+        return surroundings.read(self._session, moref)
 
     def lacking(self, moref: str, agent_vm: str, wanted: Mapping[Place, frozenset[str]]) -> tuple[Lacking, ...]:
         """See VSphere."""

@@ -22,6 +22,7 @@ from source_agent.vsphere.port import (
     Placement,
     RoleChange,
     Snapshot,
+    Surroundings,
     VmInfo,
 )
 
@@ -62,6 +63,11 @@ class MemoryVSphere:
         """See VSphere."""
         with self.site.lock:
             return any(when >= since for when in self._machine(moref).reverts)
+
+    def surroundings(self, moref: str) -> Surroundings:
+        """See VSphere."""
+        with self.site.lock:
+            return self._machine(moref).around()
 
     def lacking(self, moref: str, agent_vm: str, wanted: Mapping[Place, frozenset[str]]) -> tuple[Lacking, ...]:
         """See VSphere. Whatever the site denies is denied everywhere; the site is one folder and one datastore."""

@@ -11,7 +11,7 @@ from common.clock import Clock, SystemClock
 from common.errors import NotFoundError
 from common.ids import DiskKey, ReplicaId
 from source_agent.vsphere.memory_disk import TRACKED_BYTES, MemoryDisk
-from source_agent.vsphere.port import DiskInfo, Placement, SnapshotInfo, VmInfo
+from source_agent.vsphere.port import DiskInfo, KeyProvider, Placement, SnapshotInfo, Surroundings, VmInfo
 
 UNITS = [unit for unit in range(16) if unit != 7]  # unit 7 is the controller itself
 
@@ -46,6 +46,7 @@ class MemoryVm:
     tracking_supported: bool = True
     tracking_wanted: bool = False
     consolidation_needed: bool = False
+    relocation_disabled: bool = False
     host_version: str = "8.0.3"
     host_build: int = 24022510
     host: str = "esx1"
@@ -64,6 +65,16 @@ class MemoryVm:
             datastores=self.datastores,
             folder=self.folder,
             attributes=dict(self.attributes),
+        )
+
+    def around(self) -> Surroundings:
+        """What stands around it."""
+        return Surroundings(
+            host=self.host,
+            vsan_datastores=(),
+            key_provider=KeyProvider.STANDARD if self.encrypted else KeyProvider.NONE,
+            relocation_disabled=self.relocation_disabled,
+            tools_running=self.powered_on,
         )
 
     def info(self) -> VmInfo:

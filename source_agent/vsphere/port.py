@@ -126,6 +126,33 @@ class ChangedPage:
     areas: tuple[Extent, ...]
 
 
+class KeyProvider(enum.StrEnum):
+    """What kind of key provider a VM's key is from."""
+
+    NONE = "none"
+    """The VM's home is not encrypted."""
+    STANDARD = "standard"
+    NATIVE = "native"
+    TRUST_AUTHORITY = "trust-authority"
+    UNKNOWN = "unknown"
+    """The login may not see the providers, or the VM's is not among them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What stands around a VM, as far as preflight cares."""
+
+    host: str
+    """As the vCenter names it, which is how it is dialled; empty when it cannot be seen."""
+    vsan_datastores: tuple[str, ...]
+    """Names of the VM's datastores that are on vSAN."""
+    key_provider: KeyProvider
+    relocation_disabled: bool
+    """Somebody keeps the VM from being moved."""
+    tools_running: bool
+    """VMware Tools run in the guest."""
+
+
 class Place(enum.StrEnum):
     """Which object a privilege is needed on."""
 
@@ -186,6 +213,10 @@ class VSphere(Protocol):
 
         Told by the vCenter's task history, which forgets: by default after 30 days.
         """
+        ...
+
+    def surroundings(self, moref: str) -> Surroundings:
+        """What stands around the VM; what the login may not see is left open."""
         ...
 
     def lacking(self, moref: str, agent_vm: str, wanted: Mapping[Place, frozenset[str]]) -> tuple[Lacking, ...]:

@@ -9,7 +9,7 @@ from common.extent import Extent, normalise
 from source_agent.privileges import NEEDS, wanted
 from source_agent.trust import run_of
 from source_agent.vsphere.changed_extents import changed_extents
-from source_agent.vsphere.port import Backing, Place
+from source_agent.vsphere.port import Backing, KeyProvider, Place
 from tests.contracts.vsphere_worlds import AGENT_VM, PLAIN, WEB
 
 
@@ -261,6 +261,20 @@ def test_a_disk_that_was_not_hot_added_stays(vsphere):
     with pytest.raises(SourceError):
         vsphere.detach_disk(moref(vsphere, AGENT_VM), own.key)
     assert own.key in {disk.key for disk in vsphere.vm(AGENT_VM).disks}
+
+
+def test_what_stands_around_a_vm(world, vsphere):
+    web, plain = (vsphere.surroundings(moref(vsphere, name)) for name in (WEB, PLAIN))
+    assert web.host
+    assert (web.vsan_datastores, web.relocation_disabled) == ((), False)
+    assert web.key_provider is KeyProvider.STANDARD
+    assert plain.key_provider is KeyProvider.NONE
+    world.lock_out(WEB, on=True)
+    assert vsphere.surroundings(moref(vsphere)).relocation_disabled
+    world.lock_out(WEB, on=False)
+    assert vsphere.surroundings(moref(vsphere)) == web
+    with pytest.raises(NotFoundError):
+        vsphere.surroundings("vm-999999")
 
 
 def lacking(vsphere, wanted, agent=AGENT_VM):

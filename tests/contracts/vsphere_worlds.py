@@ -39,6 +39,9 @@ class World(Protocol):
     def deny(self, *privileges: str) -> None:
         """Take these privileges from the login, and no others."""
 
+    def lock_out(self, vm: str, *, on: bool) -> None:
+        """Somebody keeps the VM from being moved, or ends that."""
+
     def tracking_unit(self, count: int) -> None:
         """How finely changes are tracked from now on, in bytes."""
 
@@ -73,6 +76,9 @@ class MemoryWorld:
     def deny(self, *privileges):
         self.site.denied = frozenset(privileges)
 
+    def lock_out(self, vm, *, on):
+        self.site.machines[self._moref(vm)].relocation_disabled = on
+
     def tracking_unit(self, count):
         for machine in self.site.machines.values():
             for disk in machine.disks.values():
@@ -104,6 +110,9 @@ class LabWorld:
         self.lab.control("allow")
         for privilege in privileges:
             self.lab.control("deny", privilege, "--user", self.lab.vcenter.user)
+
+    def lock_out(self, vm, *, on):
+        self.lab.control("disable-method", vm, "RelocateVM_Task", *([] if on else ["--off"]))
 
     def tracking_unit(self, count):
         self.lab.control("tracking-unit", count)

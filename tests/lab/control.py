@@ -40,6 +40,8 @@ def parser() -> argparse.ArgumentParser:
     deny.add_argument("--user", default="", help="from everybody if left out")
     deny.add_argument("--hidden", action="store_true", help="checks go on to say that it is there")
     order("allow", "give all privileges back")
+    disabled = order("disable-method", "lock a method of a VM, or unlock it", "vm", "name")
+    disabled.add_argument("--off", dest="on", action="store_false")
     answers = order("answers", "make change queries answer badly")
     answers.add_argument("how", choices=["well", "stuck", "elsewhere", "unsorted", "outside", "beyond"])
     order("tracking-unit", "how finely changes are tracked; 65536 at first", "bytes")

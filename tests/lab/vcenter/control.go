@@ -71,13 +71,7 @@ func (c *control) routes() http.Handler {
 		made := new(rule)
 		serve(w, r, made, func() (any, error) { return nil, c.site.faults.add(made) })
 	})
-	mux.HandleFunc("POST /allow", func(w http.ResponseWriter, r *http.Request) {
-		serve(w, r, new(order), func() (any, error) { c.site.denials.clear(); return nil, nil })
-	})
-	mux.HandleFunc("POST /deny", func(w http.ResponseWriter, r *http.Request) {
-		made := new(denial)
-		serve(w, r, made, func() (any, error) { return nil, c.site.denials.add(made) })
-	})
+	c.misfortunes(mux)
 	return mux
 }
 

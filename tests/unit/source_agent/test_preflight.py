@@ -2,12 +2,14 @@ import pytest
 
 from common.errors import PreconditionError
 from source_agent.preflight import Setting, Severity, check, require
-from source_agent.vsphere.port import Backing
-from tests.unit.source_agent.vms import VM, disk, node, vm
+from source_agent.privileges import Missing
+from source_agent.vsphere.port import Backing, KeyProvider, Lacking, Place
+from tests.unit.source_agent.vms import VM, around, disk, node, vm
 
 AGENT_VM = vm(moref="vm-1", name="agent-vm")
 CLEAR_AGENT = vm(moref="vm-1", name="agent-vm", encrypted=False)
 CLEAR_DISK = disk(encrypted=False)
+LACKING = Lacking("Datastore.Browse", Place.DATASTORE, "datastore store of web01")
 PLAIN = vm(encrypted=False, disks=(CLEAR_DISK,))
 
 REFUSED = [
@@ -29,12 +31,26 @@ REFUSED = [
     ("agent-not-encrypted", VM, Setting(agent_vm=CLEAR_AGENT)),
     ("agent-not-encrypted", vm(encrypted=False), Setting(agent_vm=CLEAR_AGENT)),
     ("agent-itself", VM, Setting(agent_vm=VM)),
+    ("agent-not-encrypted", VM, Setting(transport="vddk-hotadd", agent_vm=CLEAR_AGENT)),
+    ("ide-disk", vm(disks=(disk(adapter="ide"),)), Setting(transport="vddk-hotadd")),
+    ("host-port", VM, Setting(transport="vddk-nbdssl", unreachable=("esx1:902 (timed out)",))),
+    ("privilege", VM, Setting(missing=(Missing("read changed blocks", (LACKING,)),))),
 ]
 WARNED = [
     ("foreign-snapshots", vm(snapshots=(node("old"),)), Setting()),
     ("consolidation-needed", vm(consolidation_needed=True), Setting()),
     ("vtpm", vm(has_vtpm=True), Setting()),
     ("quiesce-encrypted", VM, Setting(quiesce=True)),
+    ("quiesce-without-tools", PLAIN, Setting(quiesce=True, around=around(tools_running=False))),
+    ("lockout", VM, Setting(around=around(relocation_disabled=True))),
+    ("known-bad-host", vm(host_version="6.0.0", host_build=3029758), Setting()),
+]
+NOTED = [
+    ("vsan", VM, Setting(around=around(vsan_datastores=("vsanDatastore",))), "vsanDatastore"),
+    ("key-provider", VM, Setting(around=around(key_provider=KeyProvider.STANDARD)), "KMIP"),
+    ("key-provider", VM, Setting(around=around(key_provider=KeyProvider.NATIVE)), "native"),
+    ("key-provider", VM, Setting(around=around(key_provider=KeyProvider.TRUST_AUTHORITY)), "Trust Authority"),
+    ("key-provider", VM, Setting(around=around(key_provider=KeyProvider.UNKNOWN)), "may not see"),
 ]
 
 
@@ -58,10 +74,20 @@ def test_warnings_let_the_sync_pass(rule, machine, setting):
     require(machine, (finding,))
 
 
+@pytest.mark.parametrize(("rule", "machine", "setting", "word"), NOTED)
+def test_notes_ask_for_nothing(rule, machine, setting, word):
+    (finding,) = check(machine, setting)
+    assert (finding.severity, finding.rule, finding.remedy) == (Severity.NOTE, rule, "nothing to do")
+    assert word in finding.sentence
+    require(machine, (finding,))
+
+
 @pytest.mark.parametrize(
     ("machine", "setting"),
     [
         (VM, Setting()),
+        (PLAIN, Setting(around=around(), quiesce=True)),
+        (VM, Setting(around=around(tools_running=False))),
         (VM, Setting(agent_vm=AGENT_VM)),
         (PLAIN, Setting(agent_vm=CLEAR_AGENT, quiesce=True)),
         (vm(tracking_enabled=False), Setting()),
@@ -70,8 +96,8 @@ def test_warnings_let_the_sync_pass(rule, machine, setting):
             vm(tracking_enabled=False, snapshots=(node("ours", moref="snapshot-3"),)),
             Setting(own_snapshots=frozenset({"snapshot-3"})),
         ),
-        (vm(disks=(disk(adapter="ide"),)), Setting(transport="nbdssl", agent_vm=CLEAR_AGENT)),
-        (vm(disks=(disk(backing=Backing.VIRTUAL_RDM),)), Setting(transport="nbdssl")),
+        (vm(disks=(disk(adapter="ide"),)), Setting(transport="vddk-nbdssl", agent_vm=CLEAR_AGENT)),
+        (vm(disks=(disk(backing=Backing.VIRTUAL_RDM),)), Setting(transport="vddk-nbdssl")),
     ],
 )
 def test_no_finding(machine, setting):

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from common.ids import DiskKey, ReplicaId
-from source_agent.vsphere.port import Backing, DiskInfo, Snapshot, SnapshotInfo, VmInfo
+from source_agent.vsphere.port import Backing, DiskInfo, KeyProvider, Snapshot, SnapshotInfo, Surroundings, VmInfo
 
 AGENT = "5c3c0d3e-7a51-4a8e-9a53-2f8b1e0a7c11"
 OTHER_AGENT = "6d4d1e4f-8b62-4b9f-8b64-3a9c2f1b8d22"
@@ -45,6 +45,9 @@ VM = VmInfo(
     host_version="8.0.3",
     host_build=24022510,
 )
+AROUND = Surroundings(
+    host="esx1", vsan_datastores=(), key_provider=KeyProvider.NONE, relocation_disabled=False, tools_running=True
+)
 TAKEN = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
 
@@ -54,6 +57,10 @@ def disk(**changes: Any) -> DiskInfo:
 
 def vm(**changes: Any) -> VmInfo:
     return dataclasses.replace(VM, **changes)
+
+
+def around(**changes: Any) -> Surroundings:
+    return dataclasses.replace(AROUND, **changes)
 
 
 def node(name: str, moref: str = "snapshot-1", description: str = "") -> SnapshotInfo:
