@@ -15,6 +15,7 @@ from source_agent.config import AgentConfig
 from source_agent.disk_read.hotadd.reader import HotAddReader
 from source_agent.replicate import Agent
 from source_agent.stream.channel import Target
+from source_agent.stream.pace import Pace
 from source_agent.vsphere.connection import VCenter, VCenterSettings, connect
 
 _log = log.get("agent")
@@ -53,8 +54,13 @@ def open_vcenter(config: AgentConfig, clock: Clock) -> VCenter:
 
 
 @contextmanager
-def opened(config: AgentConfig, clock: Clock) -> Iterator[Agent]:
+def opened(config: AgentConfig, clock: Clock, pace: Pace | None = None) -> Iterator[Agent]:
     """Everything a sync needs, connected; closed in reverse however the block ends.
+
+    Args:
+        config: the agent's.
+        clock: for everything that waits or tells the time.
+        pace: the bandwidth limit; None for the configuration's.
 
     Raises:
         KeysapartError: a file, the vCenter or the target is not as it should be.
@@ -69,7 +75,9 @@ def opened(config: AgentConfig, clock: Clock) -> Iterator[Agent]:
             vcenter, config.reader.agent_vm, config.state_dir, clock, device_dir=config.reader.device_dir
         )
         life.callback(reader.close)
-        target = Target(config.target.address, identity, config.target.server_name)
+        week = config.bandwidth.week()
+        pace = pace or Pace(clock, lambda: week.rate(clock.now()))
+        target = Target(config.target.address, identity, config.target.server_name, pace)
         life.callback(target.close)
         yield Agent(
             agent_id=own_id,

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from common.address import HostPort
 from common.config import ConfigPath, Section
 from common.tls import TlsFiles
+from source_agent.schedule.sections import BandwidthSection, ObserveSection, ProtectSection, ScheduleSection
 
 
 class TargetSection(Section):
@@ -80,4 +81,8 @@ class AgentConfig(Section):
     reader: ReaderSection
     snapshot: SnapshotSection = SnapshotSection()
     sync: SyncSection = SyncSection()
+    protect: tuple[ProtectSection, ...] = ()
+    schedule: ScheduleSection = ScheduleSection()
+    bandwidth: BandwidthSection = BandwidthSection()
+    observe: ObserveSection = ObserveSection()
     log: LogSection = LogSection()

@@ -4,7 +4,7 @@ The order is the promise: what can refuse is asked before a snapshot exists; the
 after it; the point exists only when the target says so.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from common import log
@@ -24,6 +24,7 @@ from source_agent.measured import Measured
 from source_agent.plan import DiskPlan, Kind, Plan, plan
 from source_agent.progress import Progress
 from source_agent.report import SyncReport
+from source_agent.stop import Stop
 from source_agent.stream.channel import Target
 from source_agent.transfer import Transfer, Transferred
 from source_agent.trust import HeldPoint
@@ -49,6 +50,8 @@ class Agent:
     """The agent's own VM, for preflight's rules on hot-add."""
     quiesce: bool
     parallel_disks: int
+    stop: Stop = field(default_factory=Stop)
+    """Ends the sync that is under way."""
 
     @property
     def consistency(self) -> str:
@@ -92,6 +95,7 @@ def sync_vm(
         if not accept_rollback:
             bookmark.check(bookmark.load(agent.state_dir, vm.instance_uuid), _newest(described), vm.name)
         vm = ensure_tracking(agent.vsphere, vm)
+        agent.stop.check()
         ended = _cycle(agent, vm, described, requested=requested, progress=progress)
     seconds = agent.clock.monotonic() - began
     _measure(agent, vm, ended, seconds)
@@ -182,8 +186,15 @@ def _cycle(
             for disk in decided.disks:
                 progress.say(f"{vm.name}: disk {disk.key} {disk.kind.value}: {disk.cause}")
             progress.say(f"{vm.name}: {expected.sentence()}")
+            agent.stop.check()
             transfer = Transfer(
-                agent.target, agent.reader, taken, described, progress, parallel_disks=agent.parallel_disks
+                agent.target,
+                agent.reader,
+                taken,
+                described,
+                progress,
+                parallel_disks=agent.parallel_disks,
+                stop=agent.stop,
             )
             request = begin_request(vm, taken, decided, agent.consistency, described.newest.number)
             done = transfer.run(request, tasks)

@@ -16,6 +16,7 @@ from source_agent.disk_read.port import BlockReader
 from source_agent.disk_sync import Cancellation, DiskTask, Work, sync_disk
 from source_agent.progress import Progress
 from source_agent.report import DiskReport
+from source_agent.stop import Stop
 from source_agent.stream.channel import Target
 from source_agent.vsphere.port import Snapshot
 
@@ -52,12 +53,14 @@ class Transfer:
         progress: Progress,
         *,
         parallel_disks: int,
+        stop: Stop,
     ) -> None:
         self._target = target
         self._reader = reader
         self._snapshot = snapshot
         self._described = described
         self._progress = progress
+        self._stop = stop
         self._at_once = max(1, min(parallel_disks, described.max_streams))
 
     def run(self, request: wire.BeginSyncRequest, tasks: Sequence[DiskTask]) -> Transferred:
@@ -83,6 +86,7 @@ class Transfer:
         with (
             ThreadPoolExecutor(_REDUCERS, "reduce") as workers,
             ThreadPoolExecutor(self._at_once, "disk") as streams,
+            self._stop.calling(cancellation.cancel),
         ):
             work = Work(
                 target=self._target,
@@ -97,6 +101,7 @@ class Transfer:
             futures = [streams.submit(sync_disk, work, task) for task in tasks]
             try:
                 wait(futures, return_when=FIRST_EXCEPTION)
+                self._stop.check()
                 return tuple(future.result() for future in _failed_first(futures))
             finally:
                 # Whatever ended the wait (a failure, a signal): nothing goes on reading a snapshot that is to go.

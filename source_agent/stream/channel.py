@@ -4,6 +4,7 @@ One channel per process. gRPC's own retries are off: a stream cannot be retried 
 are repeated by whoever knows whether that is safe.
 """
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
@@ -18,6 +19,7 @@ from common.tls import Identity, channel_credentials, explain_refusal
 from common.wire.v1 import replication_pb2 as wire
 from common.wire.v1 import replication_pb2_grpc as services
 from source_agent.reduce.held import GrainSpan
+from source_agent.stream.pace import Pace
 
 _CALL_SECONDS: Final = 30.0
 _COMMIT_SECONDS: Final = 600.0
@@ -39,8 +41,11 @@ _OPTIONS: Final = (
 class Target:
     """A connection to a target appliance; close it when done."""
 
-    def __init__(self, address: str, identity: Identity, server_name: str | None = None) -> None:
+    def __init__(
+        self, address: str, identity: Identity, server_name: str | None = None, pace: Pace | None = None
+    ) -> None:
         self._address = address
+        self._pace = pace
         self._identity = identity
         options = [*_OPTIONS, *([("grpc.ssl_target_name_override", server_name)] if server_name else [])]
         self._channel = grpc.secure_channel(address, channel_credentials(identity), options=options)
@@ -78,7 +83,13 @@ class Target:
 
     def write(self, frames: Iterator[bytes]) -> Any:
         """Start a write stream: an iterable of acks that can be cancelled; failures are for ``explain``."""
-        return self._write(frames)
+        if self._pace is None:
+            return self._write(frames)
+        over = threading.Event()
+        call = self._write(self._pace.paced(frames, over.is_set))
+        if not call.add_callback(over.set):
+            over.set()
+        return call
 
     def renew(self, sync: SyncId) -> None:
         """Say that the sync is still at work."""

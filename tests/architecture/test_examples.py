@@ -35,6 +35,9 @@ def keys(table: dict, prefix: str = "") -> Iterator[str]:
     for name, value in table.items():
         if isinstance(value, dict):
             yield from keys(value, f"{prefix}{name}.")
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            for entry in value:
+                yield from keys(entry, f"{prefix}{name}.")
         else:
             yield prefix + name
 

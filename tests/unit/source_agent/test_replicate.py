@@ -12,6 +12,7 @@ from common.clock import SystemClock
 from common.errors import (
     BusyError,
     ChangeTrackingError,
+    InterruptedSyncError,
     KeyNotUsableError,
     KmsUnavailableError,
     PreconditionError,
@@ -24,7 +25,9 @@ from source_agent.disk_read.memory import MemoryReader
 from source_agent.outlook import look_ahead
 from source_agent.plan import Kind
 from source_agent.replicate import Agent, sync_vm
+from source_agent.stop import Stop
 from source_agent.stream.channel import Target
+from source_agent.stream.pace import Pace
 from source_agent.vsphere.memory import MemorySite, MemoryVSphere
 from target_appliance.kms.port import KekState
 from tests.fakes.served import served
@@ -368,3 +371,49 @@ def test_leftovers_on_another_vm_are_removed_at_any_start(world):
     world.sync()
     assert world.site.machines[other.moref].snapshots == []
     assert lock.read_bytes() == gone.read_bytes() == b""
+
+
+def test_a_sync_that_is_asked_to_end_takes_its_snapshot_away(world):
+    """Asked while bytes flow: the limit of one byte a second holds the stream in its middle."""
+    world.write(2000, 0, os.urandom(4 << 20))
+    stop = Stop()
+
+    def limit():
+        stop.ask("the agent is stopping")
+        return 1.0
+
+    files = world.server.admit("other", OTHER)
+    slow = Target(world.server.address, load_identity(files, SystemClock()), pace=Pace(SystemClock(), limit))
+    try:
+        with pytest.raises(InterruptedSyncError, match="the agent is stopping"):
+            world.sync(dataclasses.replace(world.agent, target=slow, stop=stop))
+    finally:
+        slow.close()
+    assert world.snapshots() == []
+    assert world.sync().point == 1
+
+
+def test_a_sync_that_was_asked_before_it_began_takes_no_snapshot(world):
+    vsphere = FaultyVSphere(MemoryVSphere(world.site))
+    stop = Stop()
+    stop.ask("the agent is stopping")
+    with pytest.raises(InterruptedSyncError, match="the agent is stopping"):
+        world.sync(dataclasses.replace(world.agent, vsphere=vsphere, stop=stop))
+    assert vsphere.calls["create_snapshot"] == 0
+
+
+def test_the_limit_holds_for_what_leaves(world):
+    world.write(2000, 0, os.urandom(4 << 20))
+    asked = []
+
+    def limit():
+        asked.append(True)
+
+    files = world.server.admit("other", OTHER)
+    paced = Target(world.server.address, load_identity(files, SystemClock()), pace=Pace(SystemClock(), limit))
+    try:
+        report = world.sync(dataclasses.replace(world.agent, target=paced))
+    finally:
+        paced.close()
+    assert report.point == 1
+    assert len(asked) >= 4
