@@ -15,9 +15,9 @@ from common.address import HostPort, split
 from common.clock import Clock, SystemClock
 from common.errors import BusyError, InternalError
 from common.hardening import harden
+from common.health.serve import health_port
 from target_appliance.catalog.catalog import Catalog
 from target_appliance.config import ApplianceConfig
-from target_appliance.health.serve import health_port
 from target_appliance.identity.authority import Authority
 from target_appliance.kms import registry
 from target_appliance.recovery.vault import Vault

@@ -7,7 +7,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from common.clock import SystemClock
-from target_appliance.health.serve import health_port
+from common.health.serve import health_port
 from target_appliance.kms.kmip.driver import KmipKms
 from target_appliance.store.memory import MemoryStore
 from target_appliance.store.probe import probe

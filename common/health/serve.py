@@ -17,7 +17,7 @@ from grpc_health.v1.health import OVERALL_HEALTH, HealthServicer
 from common import log
 from common.clock import Clock
 from common.errors import BusyError
-from target_appliance.health.checker import Check, Checker
+from common.health.checker import Check, Checker
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -71,7 +71,7 @@ def health_port(address: str, checks: Mapping[str, Check], clock: Clock, **pace:
             raise BusyError(
                 f"cannot listen on {address}: the port is in use, or the address is not this machine's",
                 subject=f"port {address}",
-                next_step="end the other program, or change listen.health in the configuration",
+                next_step="end the other program, or change the health address in the configuration",
             ) from None
         server.start()
         life.callback(lambda: server.stop(_GRACE_SECONDS).wait())

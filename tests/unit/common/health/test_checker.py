@@ -5,7 +5,7 @@ import pytest
 
 from common.clock import SystemClock
 from common.errors import KmsUnavailableError
-from target_appliance.health.checker import (
+from common.health.checker import (
     INTERVAL_SECONDS,
     PATIENCE_SECONDS,
     TICK_SECONDS,

@@ -8,8 +8,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from common.clock import SystemClock
 from common.errors import BusyError
-from target_appliance.health.serve import health_port
-from tests.unit.target_appliance.health.test_checker import DOWN, FAST, Switch
+from common.health.serve import health_port
+from tests.unit.common.health.test_checker import DOWN, FAST, Switch
 
 Answer = health_pb2.HealthCheckResponse
 COMPONENTS = ("kms", "store", "catalog", "replication")

@@ -1,0 +1,1 @@
+"""Whether a half can do its work, component by component."""

@@ -1,1 +1,0 @@
-"""Whether the appliance can do its work, component by component."""
