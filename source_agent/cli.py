@@ -115,6 +115,23 @@ def _plan(
         raise typer.Exit(EXIT_OK if seen.ready else EXIT_REFUSED)
 
 
+@app.command("doctor")
+def _doctor(
+    context: typer.Context,
+    vms: Annotated[
+        list[str] | None, typer.Argument(metavar="[VM]...", help="Only these; all VMs that the login sees if left out.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look for whatever may stand in a sync's way: agent, both sites, every VM. Exit code 3 when something blocks."""
+    with edge(as_json=as_json):
+        from source_agent.doctor import examine  # noqa: PLC0415
+
+        report = examine(configured(context), SystemClock(), vms or [])
+        emit(report.as_json(), report.lines(), as_json=as_json)
+        raise typer.Exit(EXIT_OK if report.ready else EXIT_REFUSED)
+
+
 @app.command("sync")
 def _sync(
     context: typer.Context,

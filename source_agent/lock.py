@@ -59,3 +59,21 @@ def unfinished(state_dir: Path) -> list[ReplicaId]:
         except (OSError, InvalidInputError):
             continue
     return found
+
+
+def held(state_dir: Path) -> list[ReplicaId]:
+    """VMs that some process holds at this moment; whoever asks for one in the same instant may be refused once."""
+    found = []
+    for path in sorted(state_dir.glob("vm-*.lock")):
+        try:
+            replica = parse_replica(path.stem.removeprefix("vm-"))
+            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except (OSError, InvalidInputError):
+            continue
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            found.append(replica)
+        finally:
+            os.close(handle)
+    return found

@@ -80,6 +80,12 @@ class VCenter:
 
     # Reading.
 
+    def now(self) -> datetime:
+        """See VSphere."""
+        service = self._session.reference(vim.ServiceInstance, "ServiceInstance")
+        what = "reading the vCenter's clock"
+        return describe.utc(self._session.read(what, self._session.settings.subject, service.CurrentTime))
+
     def vms(self) -> Sequence[VmInfo]:
         """See VSphere. VMs without a visible configuration (orphaned, inaccessible, hidden) are left out."""
         found = properties.of_all(self._session, "listing the VMs", vim.VirtualMachine, describe.VM_PATHS)

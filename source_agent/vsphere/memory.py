@@ -45,6 +45,10 @@ class MemoryVSphere:
                 f"there is no VM {moref}", subject=f"vm {moref}", next_step="list the VMs with source-agent inventory"
             ) from None
 
+    def now(self) -> datetime:
+        """See VSphere."""
+        return self.site.now()
+
     def vms(self) -> Sequence[VmInfo]:
         """See VSphere."""
         with self.site.lock:

@@ -191,6 +191,10 @@ class RoleChange:
 class VSphere(Protocol):
     """A logged-in vCenter."""
 
+    def now(self) -> datetime:
+        """The vCenter's clock, in UTC."""
+        ...
+
     def vms(self) -> Sequence[VmInfo]:
         """All VMs that the login may see, by name."""
         ...

@@ -53,6 +53,10 @@ def test_vms_come_by_name_with_their_disks(vsphere):
     assert web.host_build > 0
 
 
+def test_the_clock_is_in_utc(vsphere):
+    assert vsphere.now().utcoffset() == timedelta()
+
+
 def test_encryption_is_told_of_vm_and_disk_and_no_more(vsphere):
     web, plain = vsphere.vm(WEB), vsphere.vm(PLAIN)
     assert web.encrypted

@@ -1,0 +1,132 @@
+"""Every check, over everything that can be reached."""
+
+import tempfile
+import uuid
+from collections.abc import Iterator, Sequence
+
+from common.clock import Clock
+from common.errors import ConfigError, KeysapartError
+from common.hardening import harden
+from common.ids import AgentId, ReplicaId
+from common.tls import Identity, load_identity
+from source_agent.agent import agent_id, open_vcenter
+from source_agent.config import AgentConfig
+from source_agent.doctor import judge
+from source_agent.doctor.report import Found, Report, failure, report
+from source_agent.lock import held
+from source_agent.preflight import check, gather
+from source_agent.stream.channel import Target
+from source_agent.vsphere.certificate import expiry
+from source_agent.vsphere.port import VmInfo, VSphere
+
+_REISSUE = "have the target's operator issue a new one with target-appliance tenants add"
+_RENEW = "renew the vCenter's certificate"
+
+
+def examine(config: AgentConfig, clock: Clock, names: Sequence[str]) -> Report:
+    """Look at the agent, the target, the vCenter, and the VMs ``names``, all of them when empty; changes nothing."""
+    harden()
+    found: list[Found] = []
+    identity = _identity(config, clock, found)
+    found += _state_folder(config)
+    found += _vcenter_certificate(config, clock)
+    vms = 0
+    try:
+        vcenter = open_vcenter(config, clock)
+    except KeysapartError as error:
+        found.append(failure(error, "vcenter"))
+    else:
+        try:
+            of_site, vms = _site(config, clock, vcenter, names, None if identity is None else agent_id(identity))
+            found += of_site
+        except KeysapartError as error:
+            found.append(failure(error, "vcenter"))
+        finally:
+            vcenter.close()
+    if identity is not None:
+        found += _target(config, identity)
+    return report(found, vms)
+
+
+def _identity(config: AgentConfig, clock: Clock, found: list[Found]) -> Identity | None:
+    """The agent's certificate, when it is of use."""
+    try:
+        identity = load_identity(config.target.files, clock)
+        agent_id(identity)
+    except KeysapartError as error:
+        found.append(failure(error))
+        return None
+    found += judge.certificate("the agent's", identity.not_after, clock.now(), _REISSUE, checked=True)
+    return identity
+
+
+def _state_folder(config: AgentConfig) -> Iterator[Found]:
+    folder = config.state_dir
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"doctor")
+    except OSError as error:
+        refusal = ConfigError(
+            f"the state folder {folder} cannot be written ({error.strerror})",
+            subject=f"folder {folder}",
+            next_step="make it writable for the agent's user, or set another state_dir",
+        )
+        yield failure(refusal)
+
+
+def _vcenter_certificate(config: AgentConfig, clock: Clock) -> Iterator[Found]:
+    vcenter = config.vcenter
+    try:
+        not_after = expiry(vcenter.host, vcenter.port, vcenter.timeout_seconds)
+    except OSError:
+        return  # the login will say why
+    trusted = vcenter.ca_file is not None
+    yield from judge.certificate("the vCenter's", not_after, clock.now(), _RENEW, checked=trusted)
+
+
+def _target(config: AgentConfig, identity: Identity) -> Iterator[Found]:
+    """Whether the target would accept a sync: it is there, knows the agent, and the tenant's KEK is Active."""
+    target = Target(config.target.address, identity, config.target.server_name)
+    try:
+        target.describe(ReplicaId(str(uuid.uuid4())))
+    except KeysapartError as error:
+        yield failure(error, "target")
+    finally:
+        target.close()
+
+
+def _site(
+    config: AgentConfig, clock: Clock, vsphere: VSphere, names: Sequence[str], own: AgentId | None
+) -> tuple[list[Found], int]:
+    """The vCenter's clock and the VMs, and how many of those."""
+    found: list[Found] = []
+    before = clock.now()
+    theirs = vsphere.now()
+    found += judge.clock("vCenter", theirs, before + (clock.now() - before) / 2)
+    everything = vsphere.vms()
+    agent_vm = vsphere.vm(config.reader.agent_vm)
+    wanted = [vm for vm in everything if vm.moref != agent_vm.moref]
+    if names:
+        wanted = []
+        for name in names:
+            try:
+                wanted.append(vsphere.vm(name))
+            except KeysapartError as error:
+                found.append(failure(error, name))
+    for vm in wanted:
+        found += _vm(config, vsphere, vm, agent_vm, own or AgentId(""))
+    if own is not None:
+        found += judge.left_behind(everything, own, held(config.state_dir))
+    return found, len(wanted)
+
+
+def _vm(config: AgentConfig, vsphere: VSphere, vm: VmInfo, agent_vm: VmInfo, own: AgentId) -> Iterator[Found]:
+    quiesce = config.snapshot.quiesce == "filesystem"
+    try:
+        setting = gather(vsphere, vm, agent_vm, own, quiesce=quiesce, transport=config.reader.transport)
+    except KeysapartError as error:
+        yield failure(error, vm.name)
+        return
+    for finding in check(vm, setting):
+        yield Found(finding, vm.name)
