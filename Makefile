@@ -14,14 +14,15 @@ BENCH ?=
 
 VENV_READY := .venv/.installed
 LAB_READY := build/.lab-built
-LAB_SOURCES := $(wildcard tests/lab/vcenter/*.go tests/lab/vcenter/go.* tests/lab/vcenter/*/*.go tests/lab/build.py)
+LAB_SOURCES := $(wildcard tests/lab/vcenter/*.go tests/lab/vcenter/go.* tests/lab/vcenter/*/*.go tests/lab/vddk/*.[ch] \
+	tests/lab/build.py)
 
 .PHONY: help setup demo test lint bench deltas lab proto lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(LAB_READY) ## .venv from requirements.lock, the project in it, the lab's vCenter; quick the second time
+setup: $(LAB_READY) ## .venv from requirements.lock, the project in it, the lab's vCenter and VDDK; quick the second time
 
 $(VENV_READY): requirements.lock pyproject.toml scripts/install-venv.sh scripts/find-python.sh
 	@scripts/need.sh setup git=git scripts/find-python.sh=python3 scripts/find-python.sh=python3-venv

@@ -51,9 +51,15 @@ def _parser() -> argparse.ArgumentParser:
     control.add_argument("words", nargs=argparse.REMAINDER, metavar="order …")
     control.set_defaults(run=_control)
 
-    made = commands.add_parser("build", help="build the vCenter if its sources changed")
-    made.set_defaults(run=lambda _: build.binary())
+    made = commands.add_parser("build", help="build the vCenter and the VDDKs whose sources changed")
+    made.set_defaults(run=_build)
     return parser
+
+
+def _build(_: argparse.Namespace) -> None:
+    build.binary()
+    for release in ("6.5", "6.7", "8.0"):
+        build.vddk(release)
 
 
 def _up(options: argparse.Namespace) -> None:

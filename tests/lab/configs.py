@@ -30,6 +30,7 @@ ca_file = "{lab.vcenter.ca_file.name}"
 transport = "hotadd"
 agent_vm = "agent-vm"
 device_dir = "devices"
+vddk_dir = "vddk"
 
 [snapshot]
 quiesce = "none"

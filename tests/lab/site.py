@@ -23,6 +23,7 @@ from tests.lab.guest import GuestDisk
 from tests.lab.inventory import MachineSpec, machines
 from tests.lab.kmip import KmipSite
 from tests.lab.vcenter import KEY_PROVIDER, VCenter
+from tests.lab.vddk_root import VddkRoot
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,7 @@ class Lab:
             self._machine(spec, told) for spec, told in zip(self._specs, self.vcenter.machines, strict=True)
         )
         door = self._held.enter_context(Door(lambda words: control.run(self, words)))
+        self.vddk = VddkRoot(self.folder / "vddk", self._vddk_values())
         self.agent_toml.write_text(configs.agent_toml(self))
         self.appliance_toml.write_text(configs.appliance_toml(self))
         self._door_url = door.url
@@ -151,6 +153,14 @@ class Lab:
         for link in devices.iterdir():
             if link.is_symlink():
                 link.unlink()
+
+    def _vddk_values(self) -> dict[str, object]:
+        return {
+            "snapshots": self.vcenter.snapshots,
+            "thumbprint": self.vcenter.thumbprint,
+            "user": self.vcenter.user,
+            "password_file": self.vcenter.password_file,
+        }
 
     def _keys(self) -> dict[str, str]:
         """Key ids of the encrypted VMs at the source site's KMS."""

@@ -1,7 +1,9 @@
 """The source site's vCenter: the Go program of ``vcenter/``, started, and told to misbehave through its door."""
 
+import hashlib
 import json
 import secrets
+import ssl
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -32,6 +34,7 @@ class VCenter:
         self.password = secrets.token_urlsafe(16)
         self.ca_file = folder / "vcenter-ca.crt"
         self.password_file = folder / "vcenter-password"
+        self.snapshots = folder / "vcenter" / "snapshots"
         self.machines: list[dict[str, Any]] = []
         self.control_url = ""
         self._folder = folder
@@ -39,6 +42,12 @@ class VCenter:
         write_private(self.password_file, self.password.encode())
         authority = Authority("vCenter authority", self.ca_file)
         self._server = authority.issue_server(folder / "vcenter" / "server")
+
+    @property
+    def thumbprint(self) -> str:
+        """SHA-1 of its certificate, as vendors' tools write it."""
+        der = ssl.PEM_cert_to_DER_cert(self._server.certificate_file.read_text())
+        return ":".join(f"{byte:02X}" for byte in hashlib.sha1(der).digest())
 
     @property
     def pid(self) -> int | None:
@@ -49,6 +58,9 @@ class VCenter:
         """Start; disk sizes come by ``vm/key``, key ids by VM, and ``kms`` is the endpoint of the site's key server."""
         scratch = self._folder / "vcenter" / "scratch"
         scratch.mkdir(parents=True, exist_ok=True)
+        self.snapshots.mkdir(parents=True, exist_ok=True)
+        for stale in self.snapshots.iterdir():
+            stale.unlink()
         config = {
             "listen": f"{self.host}:{self.port}",
             "user": self.user,
@@ -58,6 +70,7 @@ class VCenter:
             "disks": str(self._folder / "disks"),
             "devices": str(self._folder / "devices"),
             "scratch": str(scratch),
+            "snapshots": str(self.snapshots),
             "keyProvider": KEY_PROVIDER,
             "keyServer": kms,
             "machines": [_machine(spec, sizes, keys) for spec in machines],

@@ -15,6 +15,7 @@ type config struct {
 	Disks       string        `json:"disks"`       // guest disks: <disks>/<vm>/<device key>/
 	Devices     string        `json:"devices"`     // where hot-added disks appear
 	Scratch     string        `json:"scratch"`     // the simulator's own datastore
+	Snapshots   string        `json:"snapshots"`   // what snapshots hold, for readers over the network
 	KeyProvider string        `json:"keyProvider"` // name of the site's key provider
 	KeyServer   string        `json:"keyServer"`   // host:port of its server
 	Machines    []machineSpec `json:"machines"`

@@ -74,6 +74,9 @@ func (s *site) forget(ctx *simulator.Context, snapshot ref) {
 		if _, ok := m.frozen[snapshot]; ok {
 			found = m
 			delete(m.frozen, snapshot)
+			if err := s.unpublish(snapshot); err != nil {
+				log.Print(err)
+			}
 			for _, d := range m.disks {
 				delete(d.snapped, snapshot)
 			}
@@ -167,10 +170,11 @@ func (s *site) show(ctx *simulator.Context, m *machine) {
 		ids[key] = d.live()
 	}
 	snapshots := map[ref]names{}
+	err := s.describe(m)
 	for snapshot, tops := range m.frozen {
 		snapshots[snapshot] = chains(func(d *disk) string { return tops[d.key] })
+		err = errors.Join(err, s.publish(m, snapshot, tops))
 	}
-	err := s.describe(m)
 	s.mu.Unlock()
 
 	if err != nil {
