@@ -12,7 +12,7 @@ from common.hardening import harden
 from common.ids import AgentId, parse_agent
 from common.tls import Identity, load_identity
 from source_agent.config import AgentConfig
-from source_agent.disk_read.hotadd.reader import HotAddReader
+from source_agent.readers import open_reader
 from source_agent.replicate import Agent
 from source_agent.stream.channel import Target
 from source_agent.stream.pace import Pace
@@ -38,10 +38,10 @@ def agent_id(identity: Identity) -> AgentId:
     )
 
 
-def open_vcenter(config: AgentConfig, clock: Clock) -> VCenter:
-    """A logged-in vCenter; the caller closes it."""
+def vcenter_settings(config: AgentConfig) -> VCenterSettings:
+    """How the vCenter is reached and trusted."""
     vcenter = config.vcenter
-    settings = VCenterSettings(
+    return VCenterSettings(
         host=vcenter.host,
         port=vcenter.port,
         user=vcenter.user,
@@ -50,7 +50,11 @@ def open_vcenter(config: AgentConfig, clock: Clock) -> VCenter:
         certificate_sha256=vcenter.certificate_sha256,
         timeout_seconds=vcenter.timeout_seconds,
     )
-    return connect(settings, clock)
+
+
+def open_vcenter(config: AgentConfig, clock: Clock) -> VCenter:
+    """A logged-in vCenter; the caller closes it."""
+    return connect(vcenter_settings(config), clock)
 
 
 @contextmanager
@@ -71,9 +75,7 @@ def opened(config: AgentConfig, clock: Clock, pace: Pace | None = None) -> Itera
         own_id = agent_id(identity)
         vcenter = open_vcenter(config, clock)
         life.callback(vcenter.close)
-        reader = HotAddReader(
-            vcenter, config.reader.agent_vm, config.state_dir, clock, device_dir=config.reader.device_dir
-        )
+        reader, choice = open_reader(config, vcenter_settings(config), vcenter, own_id, clock)
         life.callback(reader.close)
         week = config.bandwidth.week()
         pace = pace or Pace(clock, lambda: week.rate(clock.now()))
@@ -89,6 +91,7 @@ def opened(config: AgentConfig, clock: Clock, pace: Pace | None = None) -> Itera
             agent_vm=config.reader.agent_vm,
             quiesce=config.snapshot.quiesce == "filesystem",
             parallel_disks=config.sync.parallel_disks,
+            transport=choice.transport,
         )
 
 

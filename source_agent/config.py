@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from common.address import HostPort
 from common.config import ConfigPath, Section
 from common.tls import TlsFiles
+from source_agent.disk_read.choice import Transport
 from source_agent.schedule.sections import BandwidthSection, ObserveSection, ProtectSection, ScheduleSection
 
 
@@ -48,9 +49,10 @@ class VCenterSection(Section):
 class ReaderSection(Section):
     """``[reader]``: how disks are read."""
 
-    transport: Literal["hotadd"] = "hotadd"
+    transport: Transport = "auto"
     agent_vm: str = Field(min_length=1)
     device_dir: ConfigPath = Path("/dev/disk/by-path")
+    vddk_dir: ConfigPath = Path("/opt/vmware-vix-disklib-distrib")
 
 
 class SnapshotSection(Section):

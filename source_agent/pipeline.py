@@ -86,6 +86,7 @@ def records(
         return reduced
 
     under_way: deque[Future[Reduced]] = deque()
+    disk.expect(wanted)
     try:
         for piece in wanted:
             if stopped():

@@ -50,6 +50,8 @@ class Agent:
     """The agent's own VM, for preflight's rules on hot-add."""
     quiesce: bool
     parallel_disks: int
+    transport: str = "hotadd"
+    """hotadd, vddk-nbdssl or vddk-hotadd: what preflight's rules depend on."""
     stop: Stop = field(default_factory=Stop)
     """Ends the sync that is under way."""
 
@@ -62,7 +64,9 @@ class Agent:
 def findings(agent: Agent, vm: VmInfo) -> tuple[preflight.Finding, ...]:
     """Preflight of one VM as this agent would sync it."""
     agent_vm = agent.vsphere.vm(agent.agent_vm)
-    setting = preflight.gather(agent.vsphere, vm, agent_vm, agent.agent_id, quiesce=agent.quiesce)
+    setting = preflight.gather(
+        agent.vsphere, vm, agent_vm, agent.agent_id, quiesce=agent.quiesce, transport=agent.transport
+    )
     return preflight.check(vm, setting)
 
 
@@ -174,7 +178,10 @@ def _cycle(
     ended: _Ended | None = None
     progress.say(f"{vm.name}: taking a snapshot")
     try:
-        with snapshot(agent.vsphere, vm, agent.agent_id, quiesce=agent.quiesce, clock=agent.clock) as taken:
+        with (
+            agent.reader.held(vm.moref),
+            snapshot(agent.vsphere, vm, agent.agent_id, quiesce=agent.quiesce, clock=agent.clock) as taken,
+        ):
             decided, tasks = _tasks(agent, vm, taken, held, requested=requested)
             span = None if held is None else (taken.created - held.taken).total_seconds()
             expected = expect(

@@ -82,6 +82,9 @@ class DeviceDisk:
             return [wanted] if wanted.length else []
         return data_runs(self._fd, wanted)
 
+    def expect(self, pieces: Iterable[Extent]) -> None:
+        """See OpenDisk; the kernel reads ahead by itself."""
+
     def __enter__(self) -> Self:
         return self
 

@@ -1,5 +1,7 @@
 """A block reader over memory's vCenter: opens a snapshot's frozen file, attaches nothing."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 from source_agent.disk_read.device import DeviceDisk
 from source_agent.vsphere.memory import MemorySite
 from source_agent.vsphere.port import DiskInfo, Snapshot
@@ -15,6 +17,11 @@ class MemoryReader:
         """See BlockReader."""
         path = self._site.frozen_file(snapshot.moref, disk.key)
         return DeviceDisk(path, disk.capacity_bytes, f"disk {disk.key}", lambda: None)
+
+    def held(self, vm: str) -> AbstractContextManager[None]:
+        """See BlockReader; nothing keeps a VM from being moved."""
+        del vm
+        return nullcontext()
 
     def release_leftovers(self) -> int:
         """See BlockReader; nothing is ever attached."""

@@ -6,6 +6,7 @@ in parallel. All drivers pass ``tests/contracts/test_block_reader_contract.py``.
 """
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -28,6 +29,10 @@ class OpenDisk(Protocol):
         """The parts of ``wanted`` that may hold non-zero bytes, sorted and disjoint; all of it when unknown."""
         ...
 
+    def expect(self, pieces: Iterable[Extent]) -> None:
+        """Announce what will be read next, in this order, so that it may be fetched ahead; other reads stay right."""
+        ...
+
     def __enter__(self) -> Self: ...
 
     def __exit__(
@@ -48,10 +53,17 @@ class BlockReader(Protocol):
         """
         ...
 
-    def release_leftovers(self) -> int:
-        """Detach whatever an earlier process of this agent left attached; returns how many.
+    def held(self, vm: str) -> AbstractContextManager[None]:
+        """Keep the VM with the moref ``vm`` on its host and datastores while the block runs, as far as the driver can.
 
-        Leaves alone what a living process of the same agent has attached.
+        Begun before the VM's snapshot is taken, ended after that is removed.
+        """
+        ...
+
+    def release_leftovers(self) -> int:
+        """Detach whatever an earlier process of this agent left attached; returns how many disks.
+
+        VMs that it held are let go, too. Leaves alone what a living process of the same agent has attached or holds.
         """
         ...
 

@@ -34,6 +34,7 @@ class Setting:
     """What the sync would use, as far as the rules care."""
 
     transport: str = "hotadd"
+    """hotadd, vddk-nbdssl or vddk-hotadd."""
     agent_vm: VmInfo | None = None
     """The agent's own VM, which disks are hot-added to; None when it is not known yet."""
     quiesce: bool = False

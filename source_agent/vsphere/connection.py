@@ -208,7 +208,8 @@ class VCenter:
         values = properties.of_object(
             self._session, f"reading snapshot {name}", f"vm {moref}", reference, ("config.hardware.device",)
         ).values
-        return Snapshot(found.moref, name, found.created, describe.disks(values.get("config.hardware.device") or []))
+        disks = describe.disks(values.get("config.hardware.device") or [])
+        return Snapshot(found.moref, name, found.created, disks, moref)
 
     def remove_snapshot(self, moref: str, snapshot: str) -> None:
         """See VSphere."""

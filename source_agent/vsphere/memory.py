@@ -116,7 +116,7 @@ class MemoryVSphere:
                     f"VM {moref} is a template", subject=f"vm {moref}", next_step="convert it to a virtual machine"
                 )
             frozen = self.site.take(moref, name, description)
-            return Snapshot(frozen.info.moref, name, frozen.info.created, frozen.disks)
+            return Snapshot(frozen.info.moref, name, frozen.info.created, frozen.disks, moref)
 
     def remove_snapshot(self, moref: str, snapshot: str) -> None:
         """See VSphere."""

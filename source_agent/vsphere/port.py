@@ -115,6 +115,8 @@ class Snapshot:
     name: str
     created: datetime
     disks: tuple[DiskInfo, ...]
+    vm: str
+    """Moref of the VM that it is of."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What every block reader does: the memory one, and hot-add over memory's vCenter and over the lab's."""
+"""What every block reader does: the memory one, and hot-add and VDDK over memory's vCenter and over the lab's."""
 
 from itertools import pairwise
 
@@ -9,23 +9,40 @@ from common.errors import KeysapartError
 from common.extent import Extent, normalise
 from source_agent.disk_read.hotadd.reader import HotAddReader
 from source_agent.disk_read.memory import MemoryReader
-from tests.contracts.vsphere_worlds import AGENT_VM, WEB, MemoryWorld, in_lab
+from source_agent.vsphere.thumbprint import thumbprint
+from tests.contracts.vddk_stage import on_memory, reader_over
+from tests.contracts.vsphere_worlds import AGENT_VM, WEB, MemoryWorld, in_lab, settings
 
 MIB = 1 << 20
 
 
-@pytest.fixture(params=["memory", "hotadd on memory", pytest.param("hotadd on the lab", marks=pytest.mark.lab)])
+IN_LAB = ["hotadd on the lab", "vddk on the lab"]
+
+
+@pytest.fixture(
+    params=[
+        "memory",
+        "hotadd on memory",
+        "vddk on memory",
+        *(pytest.param(one, marks=pytest.mark.lab) for one in IN_LAB),
+    ]
+)
 def stage(request, tmp_path):
     """A world with a reader for it."""
-    if request.param == "hotadd on the lab":
-        with in_lab(request.getfixturevalue("lab")) as world:
-            reader = hot_add(world, tmp_path)
+    if request.param in IN_LAB:
+        lab = request.getfixturevalue("lab")
+        with in_lab(lab) as world:
+            reader = hot_add(world, tmp_path) if request.param == "hotadd on the lab" else over_lab(lab, tmp_path)
             yield world, reader
             reader.close()
         return
     world = MemoryWorld(tmp_path / "site")
     for start in (0, 3 * MIB, 8 * MIB - 512):
         world.write(WEB, 2000, start, b"data" * 128)
+    if request.param == "vddk on memory":
+        with on_memory(world, tmp_path / "vddk") as reader:
+            yield world, reader
+        return
     reader = MemoryReader(world.site) if request.param == "memory" else hot_add(world, tmp_path)
     yield world, reader
     reader.close()
@@ -33,6 +50,18 @@ def stage(request, tmp_path):
 
 def hot_add(world, tmp_path):
     return HotAddReader(world.vsphere, AGENT_VM, tmp_path / "state", SystemClock(), device_dir=world.devices)
+
+
+def over_lab(lab, tmp_path):
+    return reader_over(
+        lab.vddk,
+        tmp_path / "state",
+        server=lab.vcenter.host,
+        port=lab.vcenter.port,
+        user=lab.vcenter.user,
+        password=lambda: lab.vcenter.password,
+        thumbprint=lambda: thumbprint(settings(lab)),
+    )
 
 
 @pytest.fixture
@@ -79,6 +108,29 @@ def test_any_sector_can_be_read_alone(reader, taken):
             sector = bytearray(512)
             opened.read_into(offset, memoryview(sector))
             assert sector == images[disk.key][offset : offset + 512]
+
+
+def test_what_is_announced_changes_no_byte(reader, taken):
+    made, images = taken
+    disk = made.disks[1]
+    step = 1 << 18
+    pieces = [Extent(at, min(step, disk.capacity_bytes - at)) for at in range(0, disk.capacity_bytes, 2 * step)]
+    with reader.open(made, disk) as opened:
+        opened.expect(pieces)
+        for number, piece in enumerate(pieces):
+            buffer = bytearray(piece.length)
+            opened.read_into(piece.offset, memoryview(buffer))
+            assert buffer == images[disk.key][piece.offset : piece.end]
+            if number % 5 == 0:  # out of turn
+                opened.read_into(512, memoryview(buffer)[:1024])
+                assert buffer[:1024] == images[disk.key][512:1536]
+
+
+def test_a_vm_is_held_and_let_go(world, reader):
+    moref = world.vsphere.vm(WEB).moref
+    with reader.held(moref):
+        pass
+    assert reader.release_leftovers() == 0
 
 
 def test_only_the_given_buffer_is_written(reader, taken):

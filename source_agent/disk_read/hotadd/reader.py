@@ -1,6 +1,7 @@
 """The hot-add block reader: attach through vCenter, find the device, read it, detach on every path."""
 
 import threading
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from common.clock import Clock
@@ -78,6 +79,11 @@ class HotAddReader:
             except BaseException as error:
                 self._give_back(entry, key, node, error)
                 raise
+
+    def held(self, vm: str) -> AbstractContextManager[None]:
+        """See BlockReader; nothing keeps a VM from being moved."""
+        del vm
+        return nullcontext()
 
     def release_leftovers(self) -> int:
         """See BlockReader."""

@@ -25,6 +25,9 @@ class _Disk:
             raise SourceError("unreadable", subject="disk 1", next_step="mend it")
         buffer[:] = self.image[offset : offset + len(buffer)]
 
+    def expect(self, pieces):
+        self.expected = list(pieces)
+
     def allocated(self, wanted):
         return [wanted] if self.data is None else [part for part in self.data if part.offset < wanted.end]
 

@@ -33,10 +33,10 @@ REFUSED = [
     ("agent-itself", VM, Setting(agent_vm=VM)),
     ("agent-not-encrypted", VM, Setting(transport="vddk-hotadd", agent_vm=CLEAR_AGENT)),
     ("ide-disk", vm(disks=(disk(adapter="ide"),)), Setting(transport="vddk-hotadd")),
-    ("host-port", VM, Setting(transport="vddk-nbdssl", unreachable=("esx1:902 (timed out)",))),
     ("privilege", VM, Setting(missing=(Missing("read changed blocks", (LACKING,)),))),
 ]
 WARNED = [
+    ("host-port", VM, Setting(transport="vddk-nbdssl", unreachable=("esx1:902 (timed out)",))),
     ("foreign-snapshots", vm(snapshots=(node("old"),)), Setting()),
     ("consolidation-needed", vm(consolidation_needed=True), Setting()),
     ("vtpm", vm(has_vtpm=True), Setting()),

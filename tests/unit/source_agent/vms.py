@@ -68,4 +68,4 @@ def node(name: str, moref: str = "snapshot-1", description: str = "") -> Snapsho
 
 
 def frozen(*disks: DiskInfo, moref: str = "snapshot-9") -> Snapshot:
-    return Snapshot(moref, "keysapart-test", TAKEN, disks or (DISK,))
+    return Snapshot(moref, "keysapart-test", TAKEN, disks or (DISK,), "vm-1")
