@@ -92,7 +92,7 @@ def plan(
         reverted: the VM was brought back to a snapshot since ``held`` was taken.
     """
     foreign = tuple(found for found in vm.snapshots if found.moref != snapshot.moref)
-    facts = _Facts(vm, foreign, held, requested, reverted, snapshot.created, frozen=True)
+    facts = _Facts(vm, foreign, held, requested, reverted, snapshot.created)
     return _decide(facts, snapshot.disks)
 
 
@@ -117,7 +117,7 @@ def forecast(
     """
     foreign = tuple(found for found in vm.snapshots if found.moref not in own_snapshots)
     disks = vm.disks if foreign else tuple(replace(disk, backing_path=_base(disk.backing_path)) for disk in vm.disks)
-    return _decide(_Facts(vm, foreign, held, requested, reverted, now, frozen=False), disks)
+    return _decide(_Facts(vm, foreign, held, requested, reverted, now), disks)
 
 
 def _base(path: str) -> str:
@@ -135,7 +135,6 @@ class _Facts:
     requested: Kind | None
     reverted: bool
     moment: datetime
-    frozen: bool
 
 
 def _decide(facts: _Facts, disks: Sequence[DiskInfo]) -> Plan:
@@ -158,7 +157,7 @@ def _of_disk(facts: _Facts, held: HeldPoint, before: HeldDisk | None, disk: Disk
         return _full(disk, "new-disk", f"point {held.number} has no such disk")
     if facts.requested is Kind.COMPARE:
         return _compare(disk, "requested", "a compare was asked for")
-    case = Case(facts.vm, facts.foreign, held, before, disk, facts.frozen, reverted=facts.reverted, moment=facts.moment)
+    case = Case(facts.vm, facts.foreign, held, before, disk, reverted=facts.reverted, moment=facts.moment)
     if (broken := broken_rule(case)) is not None:
         return _compare(disk, *broken)
     trusted = f"nothing changed since point {held.number} that would end trust in change tracking"

@@ -50,8 +50,6 @@ class Case:
     held: HeldPoint
     before: HeldDisk
     now: DiskInfo
-    frozen: bool
-    """``now`` is from a snapshot; otherwise from the live VM, whose change ids say less."""
     reverted: bool
     """The VM's history shows a revert since the point."""
     moment: datetime
@@ -128,9 +126,7 @@ def _held_id(case: Case) -> str | None:
 
 
 def _own_id(case: Case) -> str | None:
-    if case.frozen and not case.now.change_id:
-        return "the snapshot has no change id for this disk"
-    return None
+    return None if case.now.change_id else "the disk has no change id: it is not being tracked"
 
 
 def _run(case: Case) -> str | None:

@@ -66,7 +66,8 @@ class MemoryVSphere:
     def reverted_since(self, moref: str, since: datetime) -> bool:
         """See VSphere."""
         with self.site.lock:
-            return any(when >= since for when in self._machine(moref).reverts)
+            remembered = max(since, self.site.now() - self.site.remembers)
+            return any(when >= remembered for when in self._machine(moref).reverts)
 
     def surroundings(self, moref: str) -> Surroundings:
         """See VSphere."""

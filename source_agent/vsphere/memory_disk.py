@@ -59,18 +59,22 @@ class MemoryDisk:
     generation: int = 0
     """Snapshots taken since the path was the base one: the number in the delta file's name."""
     tracked: bool = False
+    untracked: bool = False
+    """Left out of change tracking, though it is on for the VM."""
     run: str = field(default_factory=_tracking_run)
     number: int = 1
     """Change number of the next snapshot; writes are logged under it."""
     log: list[tuple[int, Extent]] = field(default_factory=list)
+    unseen_from: int | None = None
+    """Writes from this offset on go unlogged until the next snapshot: the disk was grown while it ran."""
 
     def create(self) -> None:
         """Make the file, all holes."""
         with self.file.open("xb") as file:
             file.truncate(self.capacity_bytes)
 
-    def write(self, offset: int, data: bytes) -> None:
-        """A guest write; any alignment, inside the capacity."""
+    def write(self, offset: int, data: bytes, *, logged: bool = True) -> None:
+        """A guest write; any alignment, inside the capacity. Hosts that leave changes out do not log it."""
         if not 0 <= offset <= offset + len(data) <= self.capacity_bytes:
             raise ValueError("a guest cannot write outside its disk")
         with self.file.open("r+b") as file:
@@ -79,11 +83,13 @@ class MemoryDisk:
         step = self.tracked_bytes
         begin = offset // step * step
         end = min(-(-(offset + len(data)) // step) * step, self.capacity_bytes)
-        if self.tracked and data:
+        seen = logged and (self.unseen_from is None or offset < self.unseen_from)
+        if self.tracked and data and seen:
             self.log.append((self.number, Extent(begin, end - begin)))
 
     def grow(self, capacity_bytes: int) -> None:
-        """A larger disk, the new part all holes."""
+        """A larger disk, the new part all holes, and change tracking blind there for a while (KB 2090639)."""
+        self.unseen_from = self.capacity_bytes
         os.truncate(self.file, capacity_bytes)
         self.capacity_bytes = capacity_bytes
 
@@ -98,6 +104,13 @@ class MemoryDisk:
         stem = self.base_path.removesuffix(".vmdk")
         return f"{stem}-{self.generation:06d}.vmdk" if self.generation else self.base_path
 
+    def track(self, *, wanted: bool) -> None:
+        """At a stun: tracking begins, with a run of its own, or ends."""
+        on = wanted and not self.independent and not self.untracked
+        if on and not self.tracked:
+            self.reset()
+        self.tracked = on
+
     @property
     def live_id(self) -> str | None:
         """What the running VM shows: the run that the next snapshot's change id will belong to."""
@@ -109,12 +122,18 @@ class MemoryDisk:
         sparse_copy(frozen, self.file)
         self.generation += 1
 
+    def move(self) -> None:
+        """The file goes elsewhere; what was logged since the last snapshot stays behind."""
+        self.base_path = self.base_path.replace("[memory] ", "[memory] moved/")
+        self.log = [entry for entry in self.log if entry[0] != self.number]
+
     def freeze(self, destination: Path) -> DiskInfo:
         """Copy the disk for a snapshot, go on under the next delta's name, and return what was frozen."""
         sparse_copy(self.file, destination)
         frozen = self.info(change_id=f"{self.run}/{self.number}" if self.tracked else None)
         self.number += 1
         self.generation += 1
+        self.unseen_from = None
         return frozen
 
     def thaw(self, snapshots_left: int) -> None:

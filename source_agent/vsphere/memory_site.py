@@ -4,7 +4,7 @@ import threading
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from common.clock import Clock, SystemClock
@@ -49,6 +49,8 @@ class MemoryVm:
     relocation_disabled: bool = False
     host_version: str = "8.0.3"
     host_build: int = 24022510
+    forgetful_host: bool = False
+    """The host leaves writes out of its change lists."""
     host: str = "esx1"
     datastores: tuple[str, ...] = ("memory",)
     folder: str = "/site/vm"
@@ -115,6 +117,8 @@ class MemorySite:
         self.page_areas = page_areas
         self.tracked_bytes = tracked_bytes
         self.clock = clock or SystemClock()
+        self.remembers = timedelta(days=30)
+        """How long a revert stands in the history."""
         self.lock = threading.RLock()
         self.machines: dict[str, MemoryVm] = {}
         self.denied: frozenset[str] = frozenset()
@@ -161,7 +165,8 @@ class MemorySite:
     def write(self, moref: str, key: DiskKey, offset: int, data: bytes) -> None:
         """The guest writes."""
         with self.lock:
-            self.machines[moref].disks[key].write(offset, data)
+            machine = self.machines[moref]
+            machine.disks[key].write(offset, data, logged=not machine.forgetful_host)
 
     def image(self, moref: str, key: DiskKey) -> bytes:
         """The disk as the guest sees it now."""
@@ -184,10 +189,10 @@ class MemorySite:
             machine.reverts.append(self.now())
 
     def relocate(self, moref: str) -> None:
-        """Put the VM's files elsewhere, as a storage vMotion does; change tracking goes on."""
+        """Put the VM's files elsewhere, as a storage vMotion does, in the worst way: tracking goes on, with a gap."""
         with self.lock:
             for disk in self.machines[moref].disks.values():
-                disk.base_path = disk.base_path.replace("[memory] ", "[memory] moved/")
+                disk.move()
 
     def add_foreign_snapshot(self, moref: str, name: str) -> SnapshotInfo:
         """A snapshot of somebody else's."""
@@ -198,7 +203,7 @@ class MemorySite:
         with self.lock:
             machine = self.machines[moref]
             for disk in machine.disks.values():
-                disk.tracked = machine.tracking_wanted and not disk.independent
+                disk.track(wanted=machine.tracking_wanted)
             snapshot = f"snapshot-{self.next_number()}"
             files: dict[DiskKey, Path] = {}
             disks: list[DiskInfo] = []

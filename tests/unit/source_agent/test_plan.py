@@ -64,7 +64,7 @@ BROKEN_RULES = [
     ("tracking-off", vm(tracking_enabled=False), frozen(), HELD, "off"),
     ("held-change-id", VM, frozen(), held_disk(change_id=""), "no change id"),
     ("held-change-id", VM, frozen(), held_disk(change_id="7"), "no change id"),
-    ("own-change-id", VM, frozen(disk(change_id=None)), HELD, "no change id"),
+    ("own-change-id", VM, frozen(disk(change_id=None)), HELD, "not being tracked"),
     ("tracking-reset", VM, frozen(disk(change_id=f"{OTHER_RUN}/9")), HELD, "reset"),
     ("tracking-reset", VM, frozen(), held_disk(change_id=f"{OTHER_RUN}/5"), "reset"),
     ("known-bad-host", vm(host_version="6.0.0", host_build=2494585), frozen(), HELD, "6.0.0"),
@@ -130,11 +130,11 @@ def test_a_disk_that_is_gone_is_not_planned():
     assert [one.key for one in made.disks] == [2000]
 
 
-def test_a_forecast_needs_no_change_id_of_the_live_vm():
-    live = vm(disks=(disk(change_id=None),))
-    assert forecast(live, HELD, TAKEN).kind is Kind.DELTA
-    assert forecast(live, None, TAKEN).kind is Kind.FULL
-    assert forecast(live, HELD, TAKEN, requested=Kind.FULL).kind is Kind.FULL
+def test_a_forecast_goes_by_what_the_running_vm_shows():
+    assert forecast(VM, HELD, TAKEN).kind is Kind.DELTA
+    assert forecast(VM, None, TAKEN).kind is Kind.FULL
+    assert forecast(VM, HELD, TAKEN, requested=Kind.FULL).kind is Kind.FULL
+    assert forecast(vm(disks=(disk(change_id=None),)), HELD, TAKEN).disks[0].rule == "own-change-id"
 
 
 def test_a_forecast_counts_every_snapshot_as_foreign():

@@ -1,0 +1,45 @@
+"""200 lives of a VM at random: whatever happens between two syncs, no point ever holds a wrong byte.
+
+A failing life is named by its seed; ``KEYSAPART_SEED=<seed>`` lives that one alone.
+"""
+
+import os
+import random
+from collections import Counter
+
+import pytest
+
+from tests.end_to_end.random_guest import SEED_VARIABLE
+from tests.fakes.history import AGENT, History
+from tests.fakes.served import served
+
+LIVES = 200
+STEPS = 18
+
+
+@pytest.fixture
+def agent(tmp_path):
+    with served(tmp_path) as server:
+        target = server.target(server.admit("acme", AGENT))
+        yield server, target
+        target.close()
+
+
+@pytest.mark.timeout(900)
+def test_no_life_leads_to_a_wrong_byte(tmp_path, agent):
+    server, target = agent
+    told = os.environ.get(SEED_VARIABLE)
+    first = random.SystemRandom().randrange(1 << 30)
+    seeds = [int(told)] if told else range(first, first + LIVES)
+    kinds = Counter()
+    for seed in seeds:
+        life = History(tmp_path / str(seed), server, target, seed)
+        try:
+            life.live(STEPS)
+        except BaseException:
+            print(f"replay with {SEED_VARIABLE}={seed}: {' '.join(life.told)}")
+            raise
+        kinds.update(life.kinds)
+    if not told:
+        assert min(kinds[kind] for kind in ("full", "delta", "compare")) >= LIVES, kinds
+    print(dict(kinds))
