@@ -18,6 +18,7 @@ FILES_ELSEWHERE = {
     "target_appliance/identity/": "the authority's key and certificates, in state_dir",
     "target_appliance/kms/embedded.py": "the sealed key file",
     "target_appliance/kms/passphrase.py": "the passphrase",
+    "target_appliance/seed/source_file.py": "images that the operator brought, only read",
     "target_appliance/set_up.py": "init and tenants add: state_dir and the agent's files",
 }
 FILE_FUNCTIONS = {"open", "os", "shutil", "tempfile", "io"}
