@@ -77,6 +77,14 @@ def _bars(result: Result) -> list[Bar]:
         bars.append(Bar("full sync: per cent of the bare pipe's rate, at least 40", 100 * pipe / full, floor=40))
     if delta_sync and restic:
         bars.append(Bar("delta sync: times as fast as restic, at least 10", restic / delta_sync, floor=10))
+    compare = next((row for row in result.rows if (row.job, row.contestant) == ("compare", "keysapart (sync)")), None)
+    hashed = seconds.get(("compare", "read and hash, no more"))
+    if compare and hashed:
+        bars.append(
+            Bar("compare: times as long as to read and hash, at most 1.3", compare.seconds / hashed, ceiling=1.3)
+        )
+        sent = (compare.wire_bytes or 0) / compare.data_bytes
+        bars.append(Bar("compare: bytes sent per byte that changed, at most 1.1", sent, ceiling=1.1))
     for row in result.rows:
         if row.contestant == "keysapart (whole command)":
             peak = max(row.sender_peak_bytes or 0, row.receiver_peak_bytes or 0) / MIB

@@ -40,6 +40,12 @@ class Site:
         self._lab = work / "lab"
         self.disk = GuestDisk(self._lab / "disks" / _VM / str(_KEY))
 
+    def reset_tracking(self) -> None:
+        """As after a crash of the host: all change ids are void."""
+        Child(
+            [sys.executable, "-m", "tests.lab", "control", str(self._lab), "reset-cbt", _VM], self._work / "log"
+        ).finish()
+
     def sync(self, *options: str) -> SyncFigures:
         """Run the agent once."""
         command = [_program("source-agent"), "--config", str(self._lab / "agent.toml"), "sync", _VM, "--json", *options]
