@@ -152,6 +152,13 @@ class ChangeTrackingError(SourceError):
     retryable = True
 
 
+class QuiesceError(SourceError):
+    """The guest's file systems could not be flushed and frozen for a snapshot; none was taken."""
+
+    reason = "QUIESCE"
+    retryable = True
+
+
 class KmsUnavailableError(KeysapartError):
     """The target's KMS does not answer or refuses the appliance; nothing is accepted meanwhile."""
 

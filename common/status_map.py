@@ -34,6 +34,7 @@ STATUS: Final[dict[type[KeysapartError], grpc.StatusCode]] = {
     errors.SourceUnavailableError: grpc.StatusCode.UNAVAILABLE,
     errors.SourceError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.ChangeTrackingError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.QuiesceError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.KmsUnavailableError: grpc.StatusCode.UNAVAILABLE,
     errors.KeyNotUsableError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.StoreFullError: grpc.StatusCode.RESOURCE_EXHAUSTED,

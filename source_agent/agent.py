@@ -90,6 +90,8 @@ def opened(config: AgentConfig, clock: Clock, pace: Pace | None = None) -> Itera
             state_dir=config.state_dir,
             agent_vm=config.reader.agent_vm,
             quiesce=config.snapshot.quiesce == "filesystem",
+            quiesce_fallback=config.snapshot.quiesce_fallback,
+            limits=config.snapshot.limits,
             parallel_disks=config.sync.parallel_disks,
             transport=choice.transport,
         )

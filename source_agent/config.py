@@ -7,9 +7,11 @@ from pydantic import Field, model_validator
 
 from common.address import HostPort
 from common.config import ConfigPath, Section
+from common.duration import Duration
 from common.tls import TlsFiles
 from source_agent.disk_read.choice import Transport
 from source_agent.schedule.sections import BandwidthSection, ObserveSection, ProtectSection, ScheduleSection
+from source_agent.snapshot_limits import Limits
 
 
 class TargetSection(Section):
@@ -59,6 +61,14 @@ class SnapshotSection(Section):
     """``[snapshot]``: what a snapshot guarantees."""
 
     quiesce: Literal["none", "filesystem"] = "none"
+    quiesce_fallback: bool = False
+    max_age: Duration = 3 * 86400.0
+    max_size_gib: float | None = Field(default=None, gt=0)
+
+    @property
+    def limits(self) -> Limits:
+        """What a snapshot may become before its sync is ended."""
+        return Limits(self.max_age, None if self.max_size_gib is None else int(self.max_size_gib * (1 << 30)))
 
 
 class SyncSection(Section):

@@ -24,6 +24,7 @@ from source_agent.measured import Measured
 from source_agent.plan import DiskPlan, Kind, Plan, plan
 from source_agent.progress import Progress
 from source_agent.report import SyncReport
+from source_agent.snapshot_limits import Limits, Watch, watched
 from source_agent.stop import Stop
 from source_agent.stream.channel import Target
 from source_agent.transfer import Transfer, Transferred
@@ -52,13 +53,12 @@ class Agent:
     parallel_disks: int
     transport: str = "hotadd"
     """hotadd, vddk-nbdssl or vddk-hotadd: what preflight's rules depend on."""
+    quiesce_fallback: bool = False
+    """A guest that does not quiesce is replicated all the same, crash-consistent."""
+    limits: Limits = field(default_factory=Limits)
+    """Of the snapshot."""
     stop: Stop = field(default_factory=Stop)
     """Ends the sync that is under way."""
-
-    @property
-    def consistency(self) -> str:
-        """What a point of this agent guarantees."""
-        return "file-system" if self.quiesce else "crash"
 
 
 def findings(agent: Agent, vm: VmInfo) -> tuple[preflight.Finding, ...]:
@@ -106,6 +106,8 @@ def sync_vm(
     warned = tuple(found for found in warned if found.severity is preflight.Severity.WARN)
     lines = [f"{found.sentence}: {found.remedy}" for found in warned]
     lines += [f"disk {key} is not tracked: its next sync will be a compare" for key in untracked(ended.taken)]
+    if agent.quiesce and not ended.taken.quiesced:
+        lines.append(f"the guest of {vm.name} was not quiesced: the point is crash-consistent")
     lines += ended.remains
     return SyncReport(
         vm=vm.name,
@@ -116,7 +118,7 @@ def sync_vm(
         bytes_sent=ended.bytes_sent,
         stored_bytes=ended.done.stored_bytes,
         seconds=seconds,
-        consistency=agent.consistency,
+        consistency=ended.taken.consistency,
         expected=ended.expected,
         disks=ended.done.disks,
         warnings=tuple(lines),
@@ -180,7 +182,15 @@ def _cycle(
     try:
         with (
             agent.reader.held(vm.moref),
-            snapshot(agent.vsphere, vm, agent.agent_id, quiesce=agent.quiesce, clock=agent.clock) as taken,
+            snapshot(
+                agent.vsphere,
+                vm,
+                agent.agent_id,
+                quiesce=agent.quiesce,
+                fallback=agent.quiesce_fallback,
+                clock=agent.clock,
+            ) as taken,
+            watched(Watch(agent.vsphere, vm, taken, agent.limits), agent.clock, agent.stop),
         ):
             decided, tasks = _tasks(agent, vm, taken, held, requested=requested)
             span = None if held is None else (taken.created - held.taken).total_seconds()
@@ -203,7 +213,7 @@ def _cycle(
                 parallel_disks=agent.parallel_disks,
                 stop=agent.stop,
             )
-            request = begin_request(vm, taken, decided, agent.consistency, described.newest.number)
+            request = begin_request(vm, taken, decided, described.newest.number)
             done = transfer.run(request, tasks)
             ended = _Ended(done, taken, decided, expected, span, [])
             _remember(agent, vm, done)

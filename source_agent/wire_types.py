@@ -39,7 +39,7 @@ def held_point(vm: VmInfo, described: wire.DescribeReplicaResponse) -> HeldPoint
     return HeldPoint(parse_point(described.newest.number), vm.instance_uuid, disks, taken)
 
 
-def begin_request(vm: VmInfo, snapshot: Snapshot, plan: Plan, consistency: str, base: int) -> wire.BeginSyncRequest:
+def begin_request(vm: VmInfo, snapshot: Snapshot, plan: Plan, base: int) -> wire.BeginSyncRequest:
     """The request that opens the sync; ``base`` is the target's newest point that was planned on, 0 for none."""
     plans = {disk.key: disk for disk in plan.disks}
     return wire.BeginSyncRequest(
@@ -50,7 +50,7 @@ def begin_request(vm: VmInfo, snapshot: Snapshot, plan: Plan, consistency: str, 
         kind=_KIND[plan.kind],
         disks=[_disk(disk, plans[disk.key], keeps=plan.keeps_change_ids) for disk in snapshot.disks],
         snapshot_time_seconds=int(snapshot.created.timestamp()),
-        consistency=consistency,
+        consistency=snapshot.consistency,
     )
 
 

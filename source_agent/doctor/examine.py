@@ -3,6 +3,7 @@
 import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from common.clock import Clock
 from common.errors import ConfigError, KeysapartError
@@ -11,10 +12,13 @@ from common.ids import AgentId, ReplicaId
 from common.tls import Identity, load_identity
 from source_agent.agent import agent_id, open_vcenter
 from source_agent.config import AgentConfig
+from source_agent.disk_read.choice import choose
+from source_agent.disk_read.vddk.install import find_library
 from source_agent.doctor import judge
 from source_agent.doctor.report import Found, Report, failure, report
 from source_agent.lock import held
-from source_agent.preflight import check, gather
+from source_agent.preflight import Finding, Severity, check, gather
+from source_agent.privileges import HOTADD
 from source_agent.stream.channel import Target
 from source_agent.vsphere.certificate import expiry
 from source_agent.vsphere.port import VmInfo, VSphere
@@ -29,6 +33,7 @@ def examine(config: AgentConfig, clock: Clock, names: Sequence[str]) -> Report:
     found: list[Found] = []
     identity = _identity(config, clock, found)
     found += _state_folder(config)
+    transport = _transport(config, found)
     found += _vcenter_certificate(config, clock)
     vms = 0
     try:
@@ -37,7 +42,8 @@ def examine(config: AgentConfig, clock: Clock, names: Sequence[str]) -> Report:
         found.append(failure(error, "vcenter"))
     else:
         try:
-            of_site, vms = _site(config, clock, vcenter, names, None if identity is None else agent_id(identity))
+            own = None if identity is None else agent_id(identity)
+            of_site, vms = _site(_Login(config, vcenter, own, transport), clock, names)
             found += of_site
         except KeysapartError as error:
             found.append(failure(error, "vcenter"))
@@ -58,6 +64,18 @@ def _identity(config: AgentConfig, clock: Clock, found: list[Found]) -> Identity
         return None
     found += judge.certificate("the agent's", identity.not_after, clock.now(), _REISSUE, checked=True)
     return identity
+
+
+def _transport(config: AgentConfig, found: list[Found]) -> str:
+    """How disks would be read; hot-add's rules hold where that cannot be told."""
+    section = config.reader
+    try:
+        choice = choose(section.transport, find_library(section.vddk_dir), section.vddk_dir)
+    except KeysapartError as error:
+        found.append(failure(error))
+        return HOTADD
+    found.append(Found(Finding(Severity.NOTE, "transport", choice.why, "nothing to do")))
+    return choice.transport
 
 
 def _state_folder(config: AgentConfig) -> Iterator[Found]:
@@ -96,16 +114,25 @@ def _target(config: AgentConfig, identity: Identity) -> Iterator[Found]:
         target.close()
 
 
-def _site(
-    config: AgentConfig, clock: Clock, vsphere: VSphere, names: Sequence[str], own: AgentId | None
-) -> tuple[list[Found], int]:
+@dataclass(frozen=True, slots=True)
+class _Login:
+    """A logged-in vCenter, and who looks at it for what."""
+
+    config: AgentConfig
+    vsphere: VSphere
+    own: AgentId | None
+    transport: str
+
+
+def _site(login: _Login, clock: Clock, names: Sequence[str]) -> tuple[list[Found], int]:
     """The vCenter's clock and the VMs, and how many of those."""
     found: list[Found] = []
+    vsphere = login.vsphere
     before = clock.now()
     theirs = vsphere.now()
     found += judge.clock("vCenter", theirs, before + (clock.now() - before) / 2)
     everything = vsphere.vms()
-    agent_vm = vsphere.vm(config.reader.agent_vm)
+    agent_vm = vsphere.vm(login.config.reader.agent_vm)
     wanted = [vm for vm in everything if vm.moref != agent_vm.moref]
     if names:
         wanted = []
@@ -115,16 +142,17 @@ def _site(
             except KeysapartError as error:
                 found.append(failure(error, name))
     for vm in wanted:
-        found += _vm(config, vsphere, vm, agent_vm, own or AgentId(""))
-    if own is not None:
-        found += judge.left_behind(everything, own, held(config.state_dir))
+        found += _vm(login, vm, agent_vm)
+    if login.own is not None:
+        found += judge.left_behind(everything, login.own, held(login.config.state_dir))
     return found, len(wanted)
 
 
-def _vm(config: AgentConfig, vsphere: VSphere, vm: VmInfo, agent_vm: VmInfo, own: AgentId) -> Iterator[Found]:
-    quiesce = config.snapshot.quiesce == "filesystem"
+def _vm(login: _Login, vm: VmInfo, agent_vm: VmInfo) -> Iterator[Found]:
+    quiesce = login.config.snapshot.quiesce == "filesystem"
+    own = login.own or AgentId("")
     try:
-        setting = gather(vsphere, vm, agent_vm, own, quiesce=quiesce, transport=config.reader.transport)
+        setting = gather(login.vsphere, vm, agent_vm, own, quiesce=quiesce, transport=login.transport)
     except KeysapartError as error:
         yield failure(error, vm.name)
         return

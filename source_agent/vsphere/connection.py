@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from pyVmomi import vim
 
+from common import log
 from common.clock import Clock
 from common.errors import BusyError, KeysapartError, NotFoundError, SourceError, SourceUnavailableError
 from common.extent import Extent
@@ -40,6 +41,8 @@ from source_agent.vsphere.tasks import wait_for
 __all__ = ["VCenter", "VCenterSettings", "connect"]
 
 T = TypeVar("T")
+
+_log = log.get("vsphere")
 
 BUSY_SECONDS = 60.0
 """How long a change that the vCenter refused because of another task is asked for again."""
@@ -143,6 +146,12 @@ class VCenter:
         found = properties.of_all(self._session, "listing the hosts", vim.HostSystem, describe.HOST_PATHS)
         return {one.moref: describe.host(one.values) for one in found}
 
+    def snapshot_bytes(self, moref: str) -> int:
+        """See VSphere. The layout is read anew, which vCenter by itself does now and then."""
+        machine, what = self._vm(moref), f"reading the files of VM {self._called(moref)}"
+        self._session.read(what, f"vm {moref}", machine.RefreshStorageInfo)
+        return describe.delta_bytes(self._values(moref, "layoutEx").get("layoutEx"))
+
     def changed_page(self, moref: str, snapshot: str, disk: DiskKey, change_id: str, offset: int) -> ChangedPage:
         """See VSphere."""
         machine = self._vm(moref)
@@ -209,9 +218,10 @@ class VCenter:
             self._session, f"reading snapshot {name}", f"vm {moref}", reference, ("config.hardware.device",)
         ).values
         disks = describe.disks(values.get("config.hardware.device") or [])
-        return Snapshot(found.moref, name, found.created, disks, moref)
+        quiesced = found.quiesced and self._tools_run(moref)
+        return Snapshot(found.moref, name, found.created, disks, moref, quiesced)
 
-    def remove_snapshot(self, moref: str, snapshot: str) -> None:
+    def remove_snapshot(self, moref: str, snapshot: str) -> bool:
         """See VSphere."""
         reference = self._session.reference(vim.vm.Snapshot, snapshot)
         try:
@@ -223,8 +233,13 @@ class VCenter:
         except (NotFoundError, SourceUnavailableError):
             if any(one.moref == snapshot for one in self._snapshots(moref)):
                 raise
-        if self._values(moref, "runtime.consolidationNeeded").get("runtime.consolidationNeeded"):
-            self._change(moref, "consolidating the disks", lambda machine: machine.ConsolidateVMDisks_Task())
+        if not self._needs_consolidation(moref):
+            return True
+        try:
+            self._once(moref, "consolidating the disks", lambda machine: machine.ConsolidateVMDisks_Task())
+        except KeysapartError as error:
+            _log.warning("the disks were not consolidated", vm=self._called(moref), cause=error.message)
+        return not self._needs_consolidation(moref)
 
     def attach_disk(self, moref: str, disk: DiskInfo) -> AttachedDisk:
         """See VSphere."""
@@ -275,6 +290,15 @@ class VCenter:
         self._session.close()
 
     # Helpers.
+
+    def _tools_run(self, moref: str) -> bool:
+        """Without VMware Tools a quiesced snapshot is taken all the same, and nobody has flushed anything."""
+        path = "guest.toolsRunningStatus"
+        return bool(self._values(moref, path).get(path) == "guestToolsRunning")
+
+    def _needs_consolidation(self, moref: str) -> bool:
+        path = "runtime.consolidationNeeded"
+        return bool(self._values(moref, path).get(path))
 
     def _called(self, moref: str) -> str:
         return self._names.get(moref, moref)

@@ -163,8 +163,23 @@ def _nodes(tree: Iterable[Any]) -> Iterator[SnapshotInfo]:
     waiting = list(tree)
     while waiting:
         node = waiting.pop(0)
-        yield SnapshotInfo(moref_of(node.snapshot), plain_name(node.name), node.description or "", utc(node.createTime))
+        yield SnapshotInfo(
+            moref_of(node.snapshot),
+            plain_name(node.name),
+            node.description or "",
+            utc(node.createTime),
+            bool(node.quiesced),
+        )
         waiting[:0] = node.childSnapshotList or []
+
+
+def delta_bytes(layout: Any) -> int:
+    """Bytes of the files that a VM's disks are written to now, in a ``layoutEx``; 0 for disks that have no delta."""
+    if layout is None:
+        return 0
+    sizes = {file.key: file.size or 0 for file in layout.file or []}
+    tops = [disk.chain[-1] for disk in layout.disk or [] if len(disk.chain or []) > 1]
+    return sum(sizes.get(key, 0) for top in tops for key in top.fileKey or [])
 
 
 def utc(time: datetime) -> datetime:

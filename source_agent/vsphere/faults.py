@@ -19,6 +19,7 @@ from common.errors import (
     KeysapartError,
     NotFoundError,
     PreconditionError,
+    QuiesceError,
     SourceError,
     SourceUnavailableError,
 )
@@ -30,7 +31,7 @@ _REACH = "check that the vCenter runs and can be reached, then run the agent aga
 _GONE = "run the command again, it reads the inventory anew"
 _COMPARE = "run the sync as compare"
 _BUSY = "wait until the other task has ended, then run the command again"
-_QUIESCE = "check VMware Tools in the guest, or set quiesce to none"
+_QUIESCE = "check VMware Tools in the guest, or set quiesce_fallback to true, or quiesce to none"
 _KEYS = "make the vCenter's key provider reachable from its hosts, then unlock the VM"
 
 TABLE: Mapping[type[BaseException], Row] = {
@@ -64,8 +65,8 @@ TABLE: Mapping[type[BaseException], Row] = {
     vim.fault.Timedout: (SourceUnavailableError, "look at the vCenter's load, then run the command again"),
     vmodl.fault.RequestCanceled: (SourceUnavailableError, "find who cancelled the task, then run the command again"),
     # Snapshots and files.
-    vim.fault.ApplicationQuiesceFault: (SourceError, _QUIESCE),
-    vim.fault.FilesystemQuiesceFault: (SourceError, _QUIESCE),
+    vim.fault.ApplicationQuiesceFault: (QuiesceError, _QUIESCE),
+    vim.fault.FilesystemQuiesceFault: (QuiesceError, _QUIESCE),
     vim.fault.TooManySnapshotLevels: (PreconditionError, "delete snapshots of the VM"),
     vim.fault.SnapshotFault: (SourceError, "take a snapshot by hand in the vCenter to see what is in its way"),
     vim.fault.NoDiskSpace: (SourceError, "make room on the datastore"),

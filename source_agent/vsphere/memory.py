@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from common.errors import BusyError, ChangeTrackingError, NotFoundError, PreconditionError, SourceError
+from common.errors import BusyError, ChangeTrackingError, NotFoundError, PreconditionError, QuiesceError, SourceError
 from common.ids import DiskKey
 from source_agent.vsphere.memory_site import UNITS, MemorySite, MemoryVm
 from source_agent.vsphere.naming import pick
@@ -109,17 +109,29 @@ class MemoryVSphere:
             self._machine(moref).tracking_wanted = True
 
     def create_snapshot(self, moref: str, name: str, description: str, *, quiesce: bool) -> Snapshot:
-        """See VSphere. Nothing runs in the guest, so ``quiesce`` changes nothing."""
-        del quiesce
+        """See VSphere. Nothing runs in the guest: quiescing works while the VM is on, unless a test says otherwise."""
         with self.site.lock:
-            if self._machine(moref).template:
+            machine = self._machine(moref)
+            if quiesce and machine.quiesce_failures > 0:
+                machine.quiesce_failures -= 1
+                raise QuiesceError(
+                    f"the guest of VM {moref} did not quiesce", subject=f"vm {moref}", next_step="check VMware Tools"
+                )
+            if machine.template:
                 raise SourceError(
                     f"VM {moref} is a template", subject=f"vm {moref}", next_step="convert it to a virtual machine"
                 )
             frozen = self.site.take(moref, name, description)
-            return Snapshot(frozen.info.moref, name, frozen.info.created, frozen.disks, moref)
+            quiesced = quiesce and machine.around().tools_running
+            return Snapshot(frozen.info.moref, name, frozen.info.created, frozen.disks, moref, quiesced)
 
-    def remove_snapshot(self, moref: str, snapshot: str) -> None:
+    def snapshot_bytes(self, moref: str) -> int:
+        """See VSphere."""
+        with self.site.lock:
+            machine = self._machine(moref)
+            return sum(disk.delta_bytes for disk in machine.disks.values()) if machine.snapshots else 0
+
+    def remove_snapshot(self, moref: str, snapshot: str) -> bool:
         """See VSphere."""
         with self.site.lock:
             machine = self._machine(moref)
@@ -137,6 +149,7 @@ class MemoryVSphere:
                     file.unlink()
                 for disk in machine.disks.values():
                     disk.thaw(len(machine.snapshots))
+            return not machine.consolidation_needed
 
     def changed_page(self, moref: str, snapshot: str, disk: DiskKey, change_id: str, offset: int) -> ChangedPage:
         """See VSphere."""

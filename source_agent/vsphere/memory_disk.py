@@ -67,6 +67,8 @@ class MemoryDisk:
     log: list[tuple[int, Extent]] = field(default_factory=list)
     unseen_from: int | None = None
     """Writes from this offset on go unlogged until the next snapshot: the disk was grown while it ran."""
+    delta_bytes: int = 0
+    """Written since the newest snapshot."""
 
     def create(self) -> None:
         """Make the file, all holes."""
@@ -83,6 +85,7 @@ class MemoryDisk:
         step = self.tracked_bytes
         begin = offset // step * step
         end = min(-(-(offset + len(data)) // step) * step, self.capacity_bytes)
+        self.delta_bytes += len(data)
         seen = logged and (self.unseen_from is None or offset < self.unseen_from)
         if self.tracked and data and seen:
             self.log.append((self.number, Extent(begin, end - begin)))
@@ -132,6 +135,7 @@ class MemoryDisk:
         sparse_copy(self.file, destination)
         frozen = self.info(change_id=f"{self.run}/{self.number}" if self.tracked else None)
         self.number += 1
+        self.delta_bytes = 0
         self.generation += 1
         self.unseen_from = None
         return frozen

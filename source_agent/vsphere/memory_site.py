@@ -47,6 +47,8 @@ class MemoryVm:
     tracking_wanted: bool = False
     consolidation_needed: bool = False
     relocation_disabled: bool = False
+    quiesce_failures: int = 0
+    """How many quiesced snapshots fail from now on."""
     host_version: str = "8.0.3"
     host_build: int = 24022510
     forgetful_host: bool = False

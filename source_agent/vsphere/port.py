@@ -61,6 +61,8 @@ class SnapshotInfo:
     name: str
     description: str
     created: datetime
+    quiesced: bool = False
+    """Made with the guest's file systems flushed, as the vCenter says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,13 @@ class Snapshot:
     disks: tuple[DiskInfo, ...]
     vm: str
     """Moref of the VM that it is of."""
+    quiesced: bool = False
+    """The guest's file systems were flushed and frozen: it was asked for, and VMware Tools were there to do it."""
+
+    @property
+    def consistency(self) -> str:
+        """What a point made from it guarantees, in the wire's words."""
+        return "file-system" if self.quiesced else "crash"
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,11 +255,22 @@ class VSphere(Protocol):
 
         The call is sent once. When its outcome is unknown (a broken connection), the snapshot is looked for by
         ``name``, which must therefore be unique, before SourceUnavailableError is raised.
+
+        Raises:
+            QuiesceError: ``quiesce`` was asked for, and the guest did not manage.
         """
         ...
 
-    def remove_snapshot(self, moref: str, snapshot: str) -> None:
-        """Remove the one snapshot with moref ``snapshot`` and consolidate; a missing one is no error."""
+    def remove_snapshot(self, moref: str, snapshot: str) -> bool:
+        """Remove the one snapshot with moref ``snapshot`` and consolidate; a missing one is no error.
+
+        Returns whether the VM's disks are whole again. Where the vCenter says that they need consolidation it is tried
+        once; False means that it did not help.
+        """
+        ...
+
+    def snapshot_bytes(self, moref: str) -> int:
+        """Bytes that what the VM wrote since its newest snapshot takes on its datastores; 0 without a snapshot."""
         ...
 
     def changed_page(self, moref: str, snapshot: str, disk: DiskKey, change_id: str, offset: int) -> ChangedPage:

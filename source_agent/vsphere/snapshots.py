@@ -7,13 +7,16 @@ whatever ``leftovers`` finds belongs to no living sync.
 
 import contextlib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from common import log
 from common.clock import Clock
-from common.errors import KeysapartError, PreconditionError
+from common.errors import KeysapartError, PreconditionError, QuiesceError, SourceError
 from common.ids import AgentId, DiskKey
 from source_agent.vsphere.port import Snapshot, SnapshotInfo, VmInfo, VSphere
+
+_log = log.get("snapshots")
 
 SETTLE_SECONDS = 10.0
 """How long an interrupted creation is waited for, so that what it leaves can be removed."""
@@ -83,39 +86,63 @@ def untracked(snapshot: Snapshot) -> tuple[DiskKey, ...]:
 
 
 @contextlib.contextmanager
-def snapshot(vsphere: VSphere, vm: VmInfo, agent: AgentId, *, quiesce: bool, clock: Clock) -> Iterator[Snapshot]:
+def snapshot(
+    vsphere: VSphere, vm: VmInfo, agent: AgentId, *, quiesce: bool, clock: Clock, fallback: bool = False
+) -> Iterator[Snapshot]:
     """A snapshot of the VM while the block runs; removed however the block ends, signals included.
 
-    When removal fails, the block's own error goes on with a note that says what remains; without one, the removal's
-    error is raised, its message naming the snapshot. ``remove_leftovers`` at the next start removes it then.
+    A guest that does not quiesce is asked once more; then the snapshot is taken without, if ``fallback`` allows it, and
+    says so. When removal fails, the block's own error goes on with a note that says what remains; without one, the
+    removal's error is raised, its message naming the snapshot. ``remove_leftovers`` at the next start removes it then.
+    Disks that still need consolidation afterwards are told the same way.
 
     Raises:
         KeysapartError: as VSphere.create_snapshot and VSphere.remove_snapshot do.
     """
-    name = new_name(agent)
-    description = f"{marker(agent)}; taken for a replication sync, removed when it ends"
-    try:
-        made = vsphere.create_snapshot(vm.moref, name, description, quiesce=quiesce)
-    except BaseException as error:
-        # A KeysapartError is the vCenter's answer, or came after it was asked for the name: nothing to wait for.
-        patience = 0.0 if isinstance(error, KeysapartError) else SETTLE_SECONDS
-        with _noted(vm, name, error):
-            _remove_by_name(vsphere, vm, name, clock, patience)
-        raise
+    tries = [quiesce, quiesce, False] if quiesce and fallback else [quiesce] * (1 + quiesce)
+    made = _created(vsphere, vm, agent, tries, clock)
     try:
         yield made
     except BaseException as error:
-        with _noted(vm, name, error):
-            vsphere.remove_snapshot(vm.moref, made.moref)
+        with _noted(vm, made.name, error):
+            _removed(vsphere, vm, made)
         raise
+    _removed(vsphere, vm, made)
+
+
+def _created(vsphere: VSphere, vm: VmInfo, agent: AgentId, tries: Sequence[bool], clock: Clock) -> Snapshot:
+    """The snapshot of the first of ``tries`` that the guest goes along with; each says whether to quiesce."""
+    name = new_name(agent)
+    description = f"{marker(agent)}; taken for a replication sync, removed when it ends"
+    for quiesce, last in zip(tries, [False] * (len(tries) - 1) + [True], strict=True):
+        try:
+            return vsphere.create_snapshot(vm.moref, name, description, quiesce=quiesce)
+        except BaseException as error:
+            # A KeysapartError is the vCenter's answer, or came after it was asked for the name: nothing to wait for.
+            patience = 0.0 if isinstance(error, KeysapartError) else SETTLE_SECONDS
+            with _noted(vm, name, error):
+                _remove_by_name(vsphere, vm, name, clock, patience)
+            if last or not isinstance(error, QuiesceError) or hasattr(error, "__notes__"):
+                raise
+            _log.warning("the guest did not quiesce", vm=vm.name, cause=error.message)
+    raise AssertionError("there is always a last try")
+
+
+def _removed(vsphere: VSphere, vm: VmInfo, made: Snapshot) -> None:
     try:
-        vsphere.remove_snapshot(vm.moref, made.moref)
+        whole = vsphere.remove_snapshot(vm.moref, made.moref)
     except KeysapartError as error:
         raise type(error)(
-            _remains(vm, name, error),
+            _remains(vm, made.name, error),
             subject=f"vm {vm.name}",
             next_step="run the agent again, which removes it, or delete it in the vCenter",
         ) from error
+    if not whole:
+        raise SourceError(
+            f"snapshot {made.name} of VM {vm.name} is removed, but the disks need consolidation still",
+            subject=f"vm {vm.name}",
+            next_step="find who holds the VM's files, then consolidate its disks in the vCenter",
+        )
 
 
 def _remains(vm: VmInfo, name: str, error: KeysapartError) -> str:
@@ -128,7 +155,7 @@ def _noted(vm: VmInfo, name: str, first: BaseException) -> Iterator[None]:
     try:
         yield
     except KeysapartError as error:
-        first.add_note(_remains(vm, name, error))
+        first.add_note(error.message if name in error.message else _remains(vm, name, error))
 
 
 def _remove_by_name(vsphere: VSphere, vm: VmInfo, name: str, clock: Clock, patience: float) -> None:

@@ -104,6 +104,26 @@ def test_a_snapshot_freezes_the_base_and_the_vm_goes_on_in_a_delta(vsphere, take
     assert not after.consolidation_needed
 
 
+def test_a_quiesced_snapshot_says_so(vsphere):
+    web = moref(vsphere)
+    plain, flushed = (vsphere.create_snapshot(web, f"q-{quiesce}", "", quiesce=quiesce) for quiesce in (False, True))
+    assert (plain.quiesced, plain.consistency) == (False, "crash")
+    assert (flushed.quiesced, flushed.consistency) == (True, "file-system")
+    for made in (flushed, plain):
+        assert vsphere.remove_snapshot(web, made.moref) is True
+
+
+def test_what_is_written_over_a_snapshot_takes_room(world, vsphere, take):
+    assert vsphere.snapshot_bytes(moref(vsphere)) == 0
+    made = take()
+    before = vsphere.snapshot_bytes(moref(vsphere))
+    world.write(WEB, 2000, 0, b"x" * (2 << 20))
+    world.write(WEB, 2001, 0, b"x" * (1 << 20))
+    assert vsphere.snapshot_bytes(moref(vsphere)) >= before + (3 << 20)
+    vsphere.remove_snapshot(moref(vsphere), made.moref)
+    assert vsphere.snapshot_bytes(moref(vsphere)) == 0
+
+
 def test_a_missing_snapshot_is_removed_already(vsphere, take):
     made = take()
     for _ in range(2):

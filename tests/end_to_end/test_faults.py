@@ -214,23 +214,33 @@ def test_reset_of_change_tracking_becomes_a_compare(ledger: Ledger) -> None:
     _compared(ledger, "tracking-reset")
 
 
-def test_quiescing_that_fails(ledger: Ledger) -> None:
+@pytest.mark.parametrize("fallback", [False, True])
+def test_quiescing_that_fails(ledger: Ledger, fallback: bool) -> None:
     lab = ledger.pair.lab
     before = lab.agent_toml.read_text()
-    lab.agent_toml.write_text(before.replace('quiesce = "none"', 'quiesce = "filesystem"'))
+    quiescing = f'quiesce = "filesystem"\nquiesce_fallback = {str(fallback).lower()}'
+    lab.agent_toml.write_text(before.replace('quiesce = "none"', quiescing))
     try:
-        with unharmed(ledger):
-            lab.control("fault", "CreateSnapshot_Task", "ApplicationQuiesceFault", "--count", 1)
-            refused = ledger.pair.source("sync", VM)
-            sentence(
-                refused,
-                EXIT_REFUSED,
-                f"taking the snapshot of VM {VM}",
-                "ApplicationQuiesceFault",
-                "VMware Tools",
-                "quiesce",
-            )
-        assert ledger.sync()["consistency"] == "file-system"
+        ledger.write()
+        lab.control("fault", "CreateSnapshot_Task", "ApplicationQuiesceFault", "--count", 1)
+        assert ledger.sync()["consistency"] == "file-system", "it is tried twice"
+        lab.control("fault", "CreateSnapshot_Task", "FilesystemQuiesceFault", "--count", 2)
+        if fallback:
+            ledger.write()
+            report = ledger.sync()
+            assert report["consistency"] == "crash"
+            assert any("was not quiesced" in warning for warning in report["warnings"])
+        else:
+            with unharmed(ledger):
+                refused = ledger.pair.source("sync", VM)
+                words = (
+                    f"taking the snapshot of VM {VM}",
+                    "FilesystemQuiesceFault",
+                    "VMware Tools",
+                    "quiesce_fallback",
+                )
+                sentence(refused, EXIT_REFUSED, *words)
+        ledger.check_source()
     finally:
         lab.agent_toml.write_text(before)
 

@@ -42,6 +42,8 @@ def parser() -> argparse.ArgumentParser:
     order("allow", "give all privileges back")
     disabled = order("disable-method", "lock a method of a VM, or unlock it", "vm", "name")
     disabled.add_argument("--off", dest="on", action="store_false")
+    tools = order("tools", "start VMware Tools in a guest, or stop them", "vm")
+    tools.add_argument("--off", dest="on", action="store_false")
     answers = order("answers", "make change queries answer badly")
     answers.add_argument("how", choices=["well", "stuck", "elsewhere", "unsorted", "outside", "beyond"])
     order("tracking-unit", "how finely changes are tracked; 65536 at first", "bytes")

@@ -104,6 +104,7 @@ func (b *builder) machine(spec machineSpec) error {
 	if err := power.Wait(b); err != nil {
 		return err
 	}
+	vm.Guest.ToolsRunningStatus = string(types.VirtualMachineToolsRunningStatusGuestToolsRunning)
 	if err := b.site.adopt(vm, spec); err != nil {
 		return err
 	}

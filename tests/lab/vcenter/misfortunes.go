@@ -2,9 +2,16 @@ package main
 
 import (
 	"context"
+	"maps"
 	"net/http"
+	"path/filepath"
 	"slices"
+	"syscall"
+	"time"
 
+	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
 )
 
@@ -19,6 +26,7 @@ func (c *control) misfortunes(mux *http.ServeMux) {
 	})
 	for name, command := range map[string]func(context.Context, order) (any, error){
 		"disable-method": c.disableMethod,
+		"tools":          c.tools,
 	} {
 		mux.HandleFunc("POST /"+name, func(w http.ResponseWriter, r *http.Request) {
 			var o order
@@ -39,4 +47,49 @@ func (c *control) disableMethod(_ context.Context, o order) (any, error) {
 	}
 	c.locked(vm, types.PropertyChange{Name: "disabledMethod", Val: methods})
 	return nil, nil
+}
+
+// tools starts VMware Tools in a guest, or stops them.
+func (c *control) tools(_ context.Context, o order) (any, error) {
+	vm, _, err := c.vm(o)
+	if err != nil {
+		return nil, err
+	}
+	status := types.VirtualMachineToolsRunningStatusGuestToolsNotRunning
+	if o.On {
+		status = types.VirtualMachineToolsRunningStatusGuestToolsRunning
+	}
+	c.locked(vm, types.PropertyChange{Name: "guest.toolsRunningStatus", Val: string(status)})
+	return nil, nil
+}
+
+// RefreshStorageInfo says how large the files of a VM's disks are; the simulator sees their descriptors alone.
+func (vm *virtualMachine) RefreshStorageInfo(ctx *simulator.Context, _ *types.RefreshStorageInfo) soap.HasFault {
+	layout := &types.VirtualMachineFileLayoutEx{Timestamp: time.Now()}
+	vm.site.mu.Lock()
+	for _, key := range slices.Sorted(maps.Keys(vm.machine.disks)) {
+		d := vm.machine.disks[key]
+		shown := types.VirtualMachineFileLayoutExDiskLayout{Key: key}
+		for _, layer := range d.layers {
+			file := types.VirtualMachineFileLayoutExFileInfo{
+				Key: int32(len(layout.File)), Name: d.layerFile(layer), Type: "diskExtent",
+				Size: allocated(filepath.Join(d.dir, layer)),
+			}
+			layout.File = append(layout.File, file)
+			shown.Chain = append(shown.Chain, types.VirtualMachineFileLayoutExDiskUnit{FileKey: []int32{file.Key}})
+		}
+		layout.Disk = append(layout.Disk, shown)
+	}
+	vm.site.mu.Unlock()
+	ctx.Update(vm.VirtualMachine, []types.PropertyChange{{Name: "layoutEx", Val: layout}})
+	return &methods.RefreshStorageInfoBody{Res: &types.RefreshStorageInfoResponse{}}
+}
+
+// allocated is what a file takes of its medium; it may be full of holes.
+func allocated(path string) int64 {
+	var found syscall.Stat_t
+	if err := syscall.Stat(path, &found); err != nil {
+		return 0
+	}
+	return found.Blocks * 512
 }

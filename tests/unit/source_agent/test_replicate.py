@@ -4,6 +4,7 @@ import dataclasses
 import os
 import random
 import socket
+import threading
 
 import pytest
 
@@ -25,6 +26,7 @@ from source_agent.disk_read.memory import MemoryReader
 from source_agent.outlook import look_ahead
 from source_agent.plan import Kind
 from source_agent.replicate import Agent, sync_vm
+from source_agent.snapshot_limits import Limits
 from source_agent.stop import Stop
 from source_agent.stream.channel import Target
 from source_agent.stream.pace import Pace
@@ -417,3 +419,50 @@ def test_the_limit_holds_for_what_leaves(world):
         paced.close()
     assert report.point == 1
     assert len(asked) >= 4
+
+
+@pytest.mark.parametrize(
+    ("failures", "fallback", "consistency"), [(0, False, "file-system"), (1, False, "file-system"), (9, True, "crash")]
+)
+def test_what_quiescing_came_to_is_recorded_in_the_point(world, failures, fallback, consistency):
+    world.vm.quiesce_failures = failures
+    report = world.sync(dataclasses.replace(world.agent, quiesce=True, quiesce_fallback=fallback))
+    assert report.consistency == consistency
+    assert any("was not quiesced" in warning for warning in report.warnings) is (consistency == "crash")
+
+
+def test_a_leftover_that_cannot_be_removed_keeps_a_second_snapshot_from_being_taken(world, tmp_path):
+    faulty = FaultyVSphere(MemoryVSphere(world.site))
+    agent = dataclasses.replace(world.agent, vsphere=faulty)
+    world.site.take(world.vm.moref, f"keysapart-{AGENT}-left", f"keysapart-agent={AGENT}; taken")
+    faulty.fail("remove_snapshot", lambda: SourceError("the host refuses", subject="vm", next_step="look"))
+    with pytest.raises(SourceError, match="the host refuses"):
+        world.sync(agent)
+    assert faulty.calls["create_snapshot"] == 0
+    assert len(world.vm.snapshots) == 1
+    assert world.sync(agent).point == 1
+    assert world.vm.snapshots == []
+
+
+def test_a_snapshot_past_its_age_ends_the_sync_and_is_gone(world):
+    world.write(2000, 0, world.rng.randbytes(1 << 20))
+    stopped = threading.Event()
+
+    class Slow(MemoryReader):
+        def open(self, snapshot, disk):
+            assert stopped.wait(10)
+            return super().open(snapshot, disk)
+
+    class Asked(Stop):
+        def ask(self, cause):
+            super().ask(cause)
+            stopped.set()
+
+    agent = dataclasses.replace(
+        world.agent, reader=Slow(world.site), limits=Limits(0.0, look_seconds=0.001), stop=Asked()
+    )
+    with pytest.raises(InterruptedSyncError, match="max_age allows 0s") as caught:
+        world.sync(agent)
+    assert "next sync" in caught.value.next_step
+    assert world.vm.snapshots == []
+    assert world.sync().point == 1

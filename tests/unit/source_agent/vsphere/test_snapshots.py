@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from common.errors import NotFoundError, PreconditionError, SourceError, SourceUnavailableError
+from common.errors import NotFoundError, PreconditionError, QuiesceError, SourceError, SourceUnavailableError
 from source_agent.vsphere.snapshots import (
     SETTLE_SECONDS,
     ensure_tracking,
@@ -183,3 +183,93 @@ def test_disks_without_a_change_id_are_named():
 def test_a_missing_vm_is_the_callers_error(vsphere, clock):
     with pytest.raises(NotFoundError), snapshot(vsphere, vm(moref="vm-99"), AGENT, quiesce=False, clock=clock):
         pytest.fail("the block must not run")
+
+
+# Quiescing.
+
+
+@pytest.fixture
+def machine(site, web):
+    return site.machines[web.moref]
+
+
+def test_a_guest_that_quiesces(faulty, web, clock):
+    with snapshot(faulty, web, AGENT, quiesce=True, clock=clock) as made:
+        assert made.consistency == "file-system"
+    assert faulty.calls["create_snapshot"] == 1
+
+
+def test_a_guest_that_quiesces_the_second_time(faulty, web, machine, clock):
+    machine.quiesce_failures = 1
+    with snapshot(faulty, web, AGENT, quiesce=True, clock=clock) as made:
+        assert made.consistency == "file-system"
+        assert len(faulty.vm("web01").snapshots) == 1
+    assert faulty.calls["create_snapshot"] == 2
+
+
+@pytest.mark.parametrize("fallback", [False, True])
+def test_a_guest_that_does_not_quiesce(faulty, web, machine, clock, fallback):
+    machine.quiesce_failures = 9
+    if fallback:
+        with snapshot(faulty, web, AGENT, quiesce=True, fallback=True, clock=clock) as made:
+            assert made.consistency == "crash"
+    else:
+        with pytest.raises(QuiesceError), snapshot(faulty, web, AGENT, quiesce=True, clock=clock):
+            pytest.fail("the block must not run")
+    assert names(faulty) == []
+    assert faulty.calls["create_snapshot"] == (3 if fallback else 2)
+
+
+def test_other_failures_are_not_asked_again(faulty, web, clock):
+    faulty.fail("create_snapshot", refused)
+    with (
+        pytest.raises(SourceError, match="refuses"),
+        snapshot(faulty, web, AGENT, quiesce=True, fallback=True, clock=clock),
+    ):
+        pytest.fail("the block must not run")
+    assert faulty.calls["create_snapshot"] == 1
+
+
+def test_what_a_failed_quiesce_left_is_gone_before_the_next_is_made(faulty, vsphere, web, clock):
+    def failed():
+        return QuiesceError("the guest did not quiesce", subject="vm", next_step="look")
+
+    faulty.fail("create_snapshot", failed, after=True)
+    with snapshot(faulty, web, AGENT, quiesce=True, clock=clock):
+        assert len(names(vsphere)) == 1
+    assert names(vsphere) == []
+
+
+def test_a_failed_quiesce_whose_rest_cannot_be_removed_ends_it(faulty, vsphere, web, clock):
+    def failed():
+        return QuiesceError("the guest did not quiesce", subject="vm", next_step="look")
+
+    faulty.fail("create_snapshot", failed, after=True)
+    faulty.fail("remove_snapshot", refused)
+    with (
+        pytest.raises(QuiesceError) as caught,
+        snapshot(faulty, web, AGENT, quiesce=True, fallback=True, clock=clock),
+    ):
+        pytest.fail("the block must not run")
+    assert "may remain" in caught.value.__notes__[0]
+    assert len(names(vsphere)) == 1
+    assert faulty.calls["create_snapshot"] == 1
+
+
+# Consolidation.
+
+
+def test_disks_that_need_consolidation_still_are_told(faulty, web, machine, clock):
+    machine.consolidation_needed = True
+    with (
+        pytest.raises(SourceError, match="is removed, but the disks need consolidation still") as caught,
+        snapshot(faulty, web, AGENT, quiesce=False, clock=clock),
+    ):
+        pass
+    assert "consolidate its disks" in caught.value.next_step
+    with (
+        pytest.raises(ValueError, match="mine") as first,
+        snapshot(faulty, web, AGENT, quiesce=False, clock=clock),
+    ):
+        raise ValueError("mine")
+    assert "need consolidation still" in first.value.__notes__[0]

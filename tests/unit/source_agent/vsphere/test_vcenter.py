@@ -263,8 +263,8 @@ def test_faults_of_change_queries(lab, vsphere, two, fault, kind):
 @pytest.mark.parametrize(
     ("fault", "kind"),
     [
-        ("ApplicationQuiesceFault", errors.SourceError),
-        ("FilesystemQuiesceFault", errors.SourceError),
+        ("ApplicationQuiesceFault", errors.QuiesceError),
+        ("FilesystemQuiesceFault", errors.QuiesceError),
         ("TooManySnapshotLevels", errors.PreconditionError),
         ("NoPermission", errors.AccessDeniedError),
         ("SystemError", errors.SourceError),
@@ -357,13 +357,35 @@ def test_consolidation_follows_where_it_is_needed(lab, vsphere, moref):
     agent = vsphere.vm(AGENT_VM).moref
     attached = vsphere.attach_disk(agent, made.disks[0])
     before = calls(lab, "ConsolidateVMDisks_Task")
-    vsphere.remove_snapshot(moref, made.moref)
+    assert vsphere.remove_snapshot(moref, made.moref) is False
     assert calls(lab, "ConsolidateVMDisks_Task") == before + 1
     assert vsphere.vm(WEB).consolidation_needed
     assert {one.rule for one in check(vsphere.vm(WEB), Setting())} == {"consolidation-needed"}
     vsphere.detach_disk(agent, attached.key)
     vsphere.remove_snapshot(moref, made.moref)
     assert not vsphere.vm(WEB).consolidation_needed
+
+
+@pytest.mark.parametrize("fault", ["drop-after", "drop", "FileLocked", "NoPermission"])
+def test_a_consolidation_that_fails_is_tried_once_and_told(lab, vsphere, moref, fault):
+    made = vsphere.create_snapshot(moref, "n", "", quiesce=False)
+    agent = vsphere.vm(AGENT_VM).moref
+    attached = vsphere.attach_disk(agent, made.disks[0])
+    lab.control("fault", "ConsolidateVMDisks_Task", fault, "--count", 1, "--call")
+    before = calls(lab, "ConsolidateVMDisks_Task")
+    assert vsphere.remove_snapshot(moref, made.moref) is False
+    assert calls(lab, "ConsolidateVMDisks_Task") <= before + 1
+    assert vsphere.vm(WEB).snapshots == ()
+    vsphere.detach_disk(agent, attached.key)
+    assert vsphere.remove_snapshot(moref, made.moref) is True
+
+
+def test_a_guest_without_tools_is_not_quiesced(lab, vsphere, moref):
+    lab.control("tools", WEB, "--off")
+    try:
+        assert not vsphere.create_snapshot(moref, "n", "", quiesce=True).quiesced
+    finally:
+        lab.control("tools", WEB)
 
 
 @pytest.fixture
