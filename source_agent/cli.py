@@ -162,6 +162,26 @@ def _sync(
         emit(report.as_json(), [*warnings, report.sentence()], as_json=as_json)
 
 
+@app.command("run")
+def _run(context: typer.Context) -> None:
+    """Keep the RPOs of all VMs that [[protect]] selects, until SIGTERM; SIGHUP reads the configuration again."""
+    with edge(as_json=False):
+        from source_agent.daemon.life import run  # noqa: PLC0415
+
+        config = configured(context)
+        run(context.obj, config, SystemClock())
+
+
+@app.command("status")
+def _status(context: typer.Context, as_json: AsJson = False) -> None:
+    """Show every protected VM: newest point, age, RPO kept or missed and why, next run, progress."""
+    with edge(as_json=as_json):
+        from source_agent.daemon.ask import status_of  # noqa: PLC0415
+
+        document, lines = status_of(configured(context).state_dir, SystemClock())
+        emit(document, lines, as_json=as_json)
+
+
 def main() -> None:
     """Run the command line of this process."""
     runtime.tune()

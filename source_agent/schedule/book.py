@@ -80,7 +80,10 @@ class Book:
         came: list[Vm] = []
         for replica, (placement, policy) in chosen.items():
             if replica not in self.vms:
-                came.append(self._new(now, placement, policy, known.get(replica, Known())))
+                under_way = self.running.get(replica)  # of a VM that left for a moment
+                came.append(
+                    under_way.vm if under_way else self._new(now, placement, policy, known.get(replica, Known()))
+                )
                 self.vms[replica] = came[-1]
                 continue
             vm = self.vms[replica]
@@ -136,9 +139,15 @@ class Book:
         one.vm.committed(point, one.began, now - one.began, read_all=read_all)
         return self._settle(one.vm, now)
 
-    def failed(self, now: float, replica: ReplicaId, error: str) -> None:
-        """The VM's sync ended without a point; ``error`` is a sentence."""
-        self.running.pop(replica).vm.failed(now, error, self.limits.pace)
+    def failed(self, now: float, replica: ReplicaId, error: str, reason: str) -> None:
+        """The VM's sync ended without a point; ``error`` is a sentence, ``reason`` its class's wire name."""
+        self.running.pop(replica).vm.failed(now, error, reason, self.limits.pace)
+
+    def recovered(self, now: float, reason: str) -> None:
+        """What syncs failed of with ``reason`` works again."""
+        for vm in self.vms.values():
+            if vm.failures and vm.reason == reason:
+                vm.retry_soon(now, self.limits.pace)
 
     def _new(self, now: float, placement: Placement, policy: Policy, known: Known) -> Vm:
         vm = Vm(

@@ -60,6 +60,9 @@ class Vm:
     """Syncs that failed since the newest point."""
     retry_at: float = 0.0
     error: str | None = None
+    """Of the last sync that failed, in a sentence."""
+    reason: str | None = None
+    """Of the same, as ``common/errors.py`` calls it."""
     stopped: float = 0.0
     """For how long it was due while no agent ran, before this one started."""
     miss: Miss | None = None
@@ -93,17 +96,23 @@ class Vm:
             self.compared = taken
         else:
             self.expected = seconds if not self.expected else (1 - _LEARN) * self.expected + _LEARN * seconds
-        self.failures, self.retry_at, self.error, self.stopped = 0, 0.0, None, 0.0
+        self.failures, self.retry_at, self.stopped = 0, 0.0, 0.0
+        self.error = self.reason = None
         self.replan()
 
-    def failed(self, now: float, error: str, pace: Pace) -> None:
+    def failed(self, now: float, error: str, reason: str, pace: Pace) -> None:
         """A sync ended without a point: back off, twice as long each time, never longer than half of the RPO."""
         self.failures += 1
-        self.error = error
+        self.error, self.reason = error, reason
         most = min(pace.most, max(pace.first, self.policy.rpo / 2))
         delay = min(most, pace.first * 2.0 ** min(self.failures - 1, 30))
         less = fraction(f"{self.replica}/{self.failures}") * _BACK_OFF_SPREAD
         self.retry_at = now + delay * (1 - less)
+        self.replan()
+
+    def retry_soon(self, now: float, pace: Pace) -> None:
+        """What made the last sync fail is over: no need to wait longer than after a first failure."""
+        self.retry_at = min(self.retry_at, now + self.spread * pace.first)
         self.replan()
 
     def wants_compare(self, now: float) -> bool:

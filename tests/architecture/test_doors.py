@@ -37,7 +37,10 @@ FILE_METHODS = {
 NO_FILE = {"os.cpu_count", "os.getpid", "os.urandom", "os.fspath"}
 
 ENVIRONMENT = {"environ", "environb", "getenv", "putenv"}
-ENVIRONMENT_ALLOWED = {"target_appliance/kms/passphrase.py": "systemd says there where credentials are"}
+ENVIRONMENT_ALLOWED = {
+    "source_agent/daemon/notify.py": "systemd says there where it listens",
+    "target_appliance/kms/passphrase.py": "systemd says there where credentials are",
+}
 
 CLOCKS = {"time.time", "time.monotonic", "time.sleep", "datetime.now", "datetime.utcnow", "datetime.datetime.now"}
 CLOCKS_ALLOWED = {"common/clock.py": "the door"}

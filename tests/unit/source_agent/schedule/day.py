@@ -129,7 +129,7 @@ class Day:
         while self._ends and self._ends[0][0] <= self.now:
             _, replica, works = heapq.heappop(self._ends)
             if not works:
-                self.book.failed(self.now, replica, "the target does not answer")
+                self.book.failed(self.now, replica, "the target does not answer", "TARGET_UNAVAILABLE")
                 continue
             running = self.book.running[replica]
             self.points[replica] += 1

@@ -61,7 +61,7 @@ def test_failures_back_off_up_to_half_of_the_rpo():
     now, delays = 1000.0, []
     for _ in range(9):
         assert one.step(now).start
-        one.failed(now, WEB.instance_uuid, "nobody answers")
+        one.failed(now, WEB.instance_uuid, "nobody answers", "TARGET_UNAVAILABLE")
         vm = one.vms[WEB.instance_uuid]
         delays.append(vm.due - now)
         assert one.step(now).start == ()
@@ -73,6 +73,17 @@ def test_failures_back_off_up_to_half_of_the_rpo():
     one.finished(now + 10, WEB.instance_uuid, 1, read_all=True)
     assert vm.failures == 0
     assert vm.error is None
+
+
+def test_what_failed_of_something_that_works_again_is_tried_soon():
+    one = book(WEB, DB)
+    one.step(1000.0)
+    for _ in range(6):
+        one.vms[WEB.instance_uuid].failed(1000.0, "x", "TARGET_UNAVAILABLE", one.limits.pace)
+        one.vms[DB.instance_uuid].failed(1000.0, "x", "PRECONDITION", one.limits.pace)
+    one.recovered(1100.0, "TARGET_UNAVAILABLE")
+    assert one.vms[WEB.instance_uuid].due <= 1100.0 + one.limits.pace.first
+    assert one.vms[DB.instance_uuid].due > 1100.0 + one.limits.pace.first
 
 
 def test_jitter_is_the_same_again_and_differs_between_vms():
@@ -106,7 +117,7 @@ def test_the_deadline_wakes_a_sleeper():
 def test_a_failing_vm_is_explained_by_its_failures():
     one = book(WEB)
     one.step(1000.0)
-    one.failed(1010.0, WEB.instance_uuid, "the target does not answer")
+    one.failed(1010.0, WEB.instance_uuid, "the target does not answer", "TARGET_UNAVAILABLE")
     miss = only(one.step(1001.0 + RPO).missed)
     assert miss.cause == "failing"
     assert miss.sentence == "its first sync failed once, last because the target does not answer"
@@ -133,7 +144,7 @@ def test_of_two_late_vms_the_one_with_more_priority_goes_first():
     one.refresh(0.0, [WEB], (Policy(rpo=RPO),), {})
     one.refresh(60.0, [WEB, DB], (Policy(rpo=RPO, vms=("db*",), priority=3), Policy(rpo=RPO)), {})
     assert only(one.step(100.0).start).vm.name == "web01"
-    one.failed(100.0, WEB.instance_uuid, "x")
+    one.failed(100.0, WEB.instance_uuid, "x", "TARGET_UNAVAILABLE")
     late = 2 * RPO
     assert only(one.step(late).start).vm.name == "db01"
 
@@ -229,5 +240,5 @@ def test_a_limit_that_was_lowered_lets_what_runs_go_on():
     assert len(one.step(1000.0).start) == 2
     one.limits = Limits(syncs=1)
     assert len(one.running) == 2
-    one.failed(1001.0, WEB.instance_uuid, "x")
+    one.failed(1001.0, WEB.instance_uuid, "x", "TARGET_UNAVAILABLE")
     assert one.step(2000.0).start == ()

@@ -1,0 +1,42 @@
+"""What ``source-agent status`` shows: the running agent's word, or what the last one left."""
+
+from pathlib import Path
+from typing import Any
+
+from common.cli_edge import table
+from common.clock import Clock
+from common.errors import NotFoundError
+from source_agent.daemon import door, status
+
+
+def status_of(state_dir: Path, clock: Clock) -> tuple[dict[str, Any], list[str]]:
+    """The document, and its lines for people.
+
+    Raises:
+        NotFoundError: no agent runs with this state folder, and none ever did.
+    """
+    document = door.ask(state_dir)
+    moment = status.Moment(clock.monotonic(), clock.now())
+    if document is None:
+        left = door.load(state_dir)
+        if left is None:
+            raise NotFoundError(
+                f"no agent runs with the state folder {state_dir}, and none has left its status there",
+                subject=f"folder {state_dir}",
+                next_step="start source-agent run, as the user that may read the folder",
+            )
+        document = status.left_behind(left, moment)
+    return document, [*_head(document["agent"]), *table(status.HEADINGS, _cells(document, moment))]
+
+
+def _cells(document: dict[str, Any], moment: status.Moment) -> list[tuple[str, ...]]:
+    return [status.cells(row, moment) for row in document["vms"]]
+
+
+def _head(agent: dict[str, Any]) -> list[str]:
+    if not agent["running"]:
+        return [f"no agent is running; this is what the last one left at {agent['written']}"]
+    lines = [f"{name}: {agent[name]}" for name in ("vcenter", "target") if agent[name] != "reachable"]
+    if agent["config_error"]:
+        lines.append(f"the configuration stays as it was: {agent['config_error']}")
+    return [*lines, *(["the agent is stopping"] if agent["stopping"] else [])]

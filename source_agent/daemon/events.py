@@ -1,0 +1,49 @@
+"""What happens to the daemon's loop."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from common.errors import KeysapartError
+from common.ids import ReplicaId
+from source_agent.report import SyncReport
+from source_agent.schedule.book import Known
+from source_agent.vsphere.port import Placement
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A sync ended: with a report, or an error."""
+
+    replica: ReplicaId
+    outcome: SyncReport | KeysapartError
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """All VMs, and what the target holds of those that it was asked for; times monotonic."""
+
+    placements: Sequence[Placement]
+    known: Mapping[ReplicaId, Known]
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Whether the ``target`` or the ``vcenter`` answers; ``trouble`` None when it does."""
+
+    name: str
+    trouble: KeysapartError | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """The configuration is to be read anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terminate:
+    """The agent is to stop."""
+
+    cause: str
+
+
+Event = Ended | Inventory | Site | Reload | Terminate

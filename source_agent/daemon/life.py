@@ -1,0 +1,144 @@
+"""The daemon's life: connect, take the state folder, answer, go round, close in reverse."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from common import log
+from common.clock import Clock
+from common.errors import InternalError, KeysapartError
+from common.health.checker import Check
+from common.health.serve import health_port
+from common.tls import Identity, explain_refusal, load_identity
+from source_agent.agent import opened
+from source_agent.config import AgentConfig
+from source_agent.daemon import door, status
+from source_agent.daemon.counts import Metrics, days_left, metrics_port
+from source_agent.daemon.events import Reload, Terminate
+from source_agent.daemon.loop import BEAT_SECONDS, Loop, Sync
+from source_agent.daemon.notify import Notify
+from source_agent.daemon.settings import Settings
+from source_agent.daemon.watch import InventoryWatch, target_watch
+from source_agent.plan import Kind
+from source_agent.progress import Progress
+from source_agent.replicate import Agent, sync_vm
+from source_agent.report import SyncReport
+from source_agent.schedule.explain import Running
+from source_agent.stop import Stop
+from source_agent.stream.pace import Pace
+
+_HUNG_SECONDS = 12 * BEAT_SECONDS
+_log = log.get("run")
+
+
+def run(path: Path, config: AgentConfig, clock: Clock) -> None:
+    """Keep the RPOs of all VMs that the configuration selects, until SIGTERM or SIGINT.
+
+    Raises:
+        KeysapartError: the vCenter cannot be logged in to, or a file, port or folder is not as it should be.
+    """
+    settings = Settings(path, config)
+    identity = load_identity(config.target.files, clock)
+    notify = Notify()
+    with ExitStack() as life:
+        life.enter_context(door.only_one(config.state_dir))
+        pace = Pace(clock, lambda: settings.week.rate(clock.now()))
+        agent = life.enter_context(opened(config, clock, pace))
+        # By moref: a name would have every sync list all VMs.
+        agent = replace(agent, agent_vm=agent.vsphere.vm(agent.agent_vm).moref)
+        moment = status.Moment(clock.monotonic(), clock.now())
+        soon = threading.Event()
+        loop = Loop(
+            syncing(agent),
+            settings,
+            clock,
+            known=status.known(door.load(config.state_dir) or {}, moment),
+            save=lambda document: door.save(config.state_dir, document),
+            beat=notify.beat,
+            inventory_soon=soon.set,
+        )
+        watch = InventoryWatch(
+            agent.vsphere,
+            agent.target,
+            clock,
+            loop.put,
+            wanted=loop.wanted,
+            every=lambda: settings.inventory_every,
+            soon=soon,
+        )
+        life.enter_context(_signals(loop, notify))
+        life.enter_context(door.answering(config.state_dir, loop.document))
+        _observe(life, config, loop, clock, identity)
+        life.enter_context(watch.running())
+        life.enter_context(target_watch(lambda: explain_refusal(config.target.address, identity), loop.put))
+        notify.tell(READY="1", STATUS=f"{len(settings.policies)} policies")
+        _log.info("running", policies=len(settings.policies), state_dir=str(config.state_dir))
+        loop.run()
+        notify.tell(STOPPING="1")
+    _log.info("stopped")
+
+
+def syncing(agent: Agent) -> Sync:
+    """How the loop syncs a VM."""
+
+    def sync(one: Running, stop: Stop, progress: Progress) -> SyncReport:
+        requested = Kind.COMPARE if one.compare else None
+        return sync_vm(replace(agent, stop=stop), one.vm.moref, requested=requested, progress=progress)
+
+    return sync
+
+
+def _observe(life: ExitStack, config: AgentConfig, loop: Loop, clock: Clock, identity: Identity) -> None:
+    if config.observe.metrics is not None:
+        left: Callable[[], float] = lambda: days_left(identity.not_after, clock.now())  # noqa: E731
+        life.enter_context(metrics_port(config.observe.metrics, Metrics(loop.document, loop.counts, left)))
+    if config.observe.health is not None:
+        life.enter_context(health_port(config.observe.health, checks(loop, clock), clock))
+
+
+def checks(loop: Loop, clock: Clock) -> dict[str, Check]:
+    """What the health port tells: whether the sites answer, and whether the loop goes round."""
+
+    def site(name: str) -> Check:
+        def check() -> None:
+            trouble: KeysapartError | None = loop.trouble(name)
+            if trouble is not None:
+                raise trouble
+
+        return check
+
+    def goes_round() -> None:
+        silent = clock.monotonic() - loop.beaten
+        if silent > _HUNG_SECONDS:
+            raise InternalError(
+                f"the scheduler has not come round for {silent:.0f} seconds",
+                subject="schedule",
+                next_step="restart the agent and report it with the log",
+            )
+
+    return {"vcenter": site("vcenter"), "target": site("target"), "schedule": goes_round}
+
+
+@contextmanager
+def _signals(loop: Loop, notify: Notify) -> Iterator[None]:
+    """SIGTERM and SIGINT stop, SIGHUP reads the configuration again."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        notify.tell(STOPPING="1")
+        loop.put(Terminate(signal.Signals(number).name))
+
+    def again(_number: int, _frame: FrameType | None) -> None:
+        loop.put(Reload())
+
+    handlers: dict[int, Any] = {signal.SIGTERM: end, signal.SIGINT: end, signal.SIGHUP: again}
+    kept = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)

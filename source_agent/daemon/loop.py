@@ -1,0 +1,281 @@
+"""The loop: take an event, decide, start what is due, tell what was missed, and again."""
+
+import queue
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from common import log
+from common.cli_edge import notes
+from common.clock import Clock
+from common.errors import InterruptedSyncError, KeysapartError, SourceUnavailableError, TargetUnavailableError
+from common.ids import ReplicaId
+from source_agent.daemon import status
+from source_agent.daemon.counts import Counts
+from source_agent.daemon.events import Ended, Event, Inventory, Reload, Site, Terminate
+from source_agent.daemon.progress import Kept
+from source_agent.daemon.settings import Settings
+from source_agent.daemon.watch import broken
+from source_agent.progress import Progress
+from source_agent.report import SyncReport
+from source_agent.schedule.book import Book, Known
+from source_agent.schedule.explain import Running
+from source_agent.stop import Stop
+from source_agent.vsphere.port import Placement
+
+BEAT_SECONDS: Final = 5.0
+"""The loop comes round at least so often."""
+_SAVE_SECONDS: Final = 10.0
+_log = log.get("run")
+
+Sync = Callable[[Running, Stop, Progress], SyncReport]
+"""Syncs a VM; raises KeysapartError."""
+
+
+@dataclass(frozen=True)
+class _UnderWay:
+    stop: Stop
+    progress: Kept
+
+
+class Loop:
+    """See the module. ``put`` and ``document`` may be called from any thread, ``put`` from signal handlers too.
+
+    Args:
+        sync: runs on a thread of its own for each VM.
+        settings: what the configuration says at present.
+        clock: the time.
+        known: what an earlier agent left, by VM.
+        save: takes the status document now and then.
+        beat: called each time round.
+        inventory_soon: asks for the inventory to be read again.
+    """
+
+    def __init__(
+        self,
+        sync: Sync,
+        settings: Settings,
+        clock: Clock,
+        *,
+        known: dict[ReplicaId, Known],
+        save: Callable[[dict[str, Any]], None],
+        beat: Callable[[], None],
+        inventory_soon: Callable[[], None],
+    ) -> None:
+        self.counts = Counts()
+        self.beaten = clock.monotonic()
+        self._sync = sync
+        self._settings = settings
+        self._clock = clock
+        self._known = known
+        self._save = save
+        self._beat = beat
+        self._inventory_soon = inventory_soon
+        self._book = Book(settings.limits, clock.monotonic())
+        self._began = clock.now()
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        """Guards the book between this loop and whoever asks for the document."""
+        self._under_way: dict[ReplicaId, _UnderWay] = {}
+        self._troubles: dict[str, KeysapartError | None] = {}
+        self._stop_at: float | None = None
+        self._stop_cause: str | None = None
+        self._saved = clock.monotonic()
+
+    def put(self, event: Event) -> None:
+        """Something happened."""
+        self._events.put(event)
+
+    def run(self) -> None:
+        """Go round until ``Terminate`` and the end of the last sync."""
+        while True:
+            self.beaten = now = self._clock.monotonic()
+            self._beat()
+            if self._settings.changed():
+                self.put(Reload())
+            wake = self._step(now)
+            if self._stop_at is not None and not self._under_way:
+                break
+            self._end_those_that_took_too_long(now)
+            if now - self._saved >= _SAVE_SECONDS:
+                self._keep(now)
+            self._wait(wake, now)
+        self._keep(self._clock.monotonic())
+
+    def trouble(self, name: str) -> KeysapartError | None:
+        """Why the site ``name`` does not answer."""
+        return self._troubles.get(name)
+
+    def wanted(self, placements: Sequence[Placement]) -> list[ReplicaId]:
+        """VMs that the policies select and of which no point is known, here or from before."""
+        with self._lock:
+            return [
+                one.instance_uuid
+                for one in placements
+                if self._settings.selects(one)
+                and one.instance_uuid not in self._known
+                and not ((vm := self._book.vms.get(one.instance_uuid)) and vm.point)
+            ]
+
+    def document(self) -> dict[str, Any]:
+        """The status document."""
+        moment = status.Moment(self._clock.monotonic(), self._clock.now())
+        with self._lock:
+            progress = {replica: one.progress.shown() for replica, one in self._under_way.items()}
+            vms = status.rows(self._book, moment, progress)
+            running, waiting = len(self._book.running), len(self._book.held)
+        return {
+            "agent": {
+                "running": True,
+                "stopping": self._book.stopping,
+                "began": self._began.isoformat(timespec="seconds"),
+                "written": moment.wall.isoformat(timespec="seconds"),
+                "target": self._answers("target"),
+                "vcenter": self._answers("vcenter"),
+                "config_error": self._settings.error,
+                "syncs_running": running,
+                "syncs_waiting": waiting,
+            },
+            "vms": vms,
+        }
+
+    def _answers(self, name: str) -> str:
+        if name not in self._troubles:
+            return "not asked yet"
+        trouble = self._troubles[name]
+        return "reachable" if trouble is None else trouble.message
+
+    # One time round.
+
+    def _step(self, now: float) -> float | None:
+        with self._lock:
+            step = self._book.step(now)
+            for one in step.start:
+                self._under_way[one.vm.replica] = _UnderWay(Stop(), Kept(one.vm.name))
+        for miss in step.missed:
+            _log.warning(
+                "RPO missed", vm=miss.name, replica=miss.replica, rpo=miss.rpo, cause=miss.cause, why=miss.sentence
+            )
+        for one in step.start:
+            _log.info("sync begins", vm=one.vm.name, replica=one.vm.replica, compare=one.compare)
+            arguments = (one, self._under_way[one.vm.replica])
+            threading.Thread(target=self._work, args=arguments, name=f"sync-{one.vm.name}", daemon=True).start()
+        return step.wake
+
+    def _work(self, one: Running, under_way: _UnderWay) -> None:
+        outcome: SyncReport | KeysapartError
+        try:
+            outcome = self._sync(one, under_way.stop, under_way.progress)
+        except KeysapartError as error:
+            outcome = error
+        except BaseException as error:  # noqa: BLE001  a thread that ends in silence would leave its VM running for ever
+            _log.error("a sync broke", vm=one.vm.name, cause=type(error).__name__, where=log.where(error))
+            outcome = broken(error, f"vm {one.vm.name}")
+        self.put(Ended(one.vm.replica, outcome))
+
+    def _wait(self, wake: float | None, now: float) -> None:
+        """Take the next event, and whatever came with it."""
+        until = [now + BEAT_SECONDS, *(at for at in (wake, self._stop_at) if at is not None and at > now)]
+        try:
+            self._handle(self._events.get(timeout=max(0.0, min(until) - self._clock.monotonic())))
+            while True:
+                self._handle(self._events.get_nowait())
+        except queue.Empty:
+            return
+
+    def _end_those_that_took_too_long(self, now: float) -> None:
+        if self._stop_at is not None and now >= self._stop_at:
+            for one in self._under_way.values():
+                one.stop.ask(self._stop_cause or "the agent is stopping")
+
+    def _keep(self, now: float) -> None:
+        self._saved = now
+        self._save(self.document())
+
+    # Events.
+
+    def _handle(self, event: Event) -> None:
+        match event:
+            case Ended():
+                self._ended(event)
+            case Inventory():
+                self._took_over(event.placements, event.known)
+            case Site():
+                self._site(event)
+            case Reload():
+                self._reload()
+            case Terminate():
+                self._terminate(event.cause)
+
+    def _ended(self, event: Ended) -> None:
+        now = self._clock.monotonic()
+        with self._lock:
+            del self._under_way[event.replica]
+            name = self._book.running[event.replica].vm.name
+            if isinstance(event.outcome, KeysapartError):
+                self._book.failed(now, event.replica, str(event.outcome), event.outcome.reason)
+                ended = None
+            else:
+                read_all = event.outcome.kind != "delta"
+                ended = self._book.finished(now, event.replica, event.outcome.point, read_all=read_all)
+        if isinstance(event.outcome, KeysapartError):
+            self._tell_failure(name, event.outcome)
+            return
+        self.counts.committed(event.outcome)
+        _log.info("point committed", vm=name, said=event.outcome.sentence())
+        for text in event.outcome.warnings:
+            _log.warning("the sync has a warning", vm=name, said=text)
+        if ended is not None:
+            _log.info("RPO kept again", vm=name, replica=event.replica)
+
+    def _tell_failure(self, name: str, error: KeysapartError) -> None:
+        self.counts.failed(error.reason)
+        tell = _log.info if isinstance(error, InterruptedSyncError) else _log.warning
+        tell(
+            "sync failed",
+            vm=name,
+            reason=error.reason,
+            cause=error.message,
+            next_step=error.next_step,
+            also=notes(error),
+        )
+
+    def _took_over(self, placements: Sequence[Placement], told: Mapping[ReplicaId, Known]) -> None:
+        now = self._clock.monotonic()
+        with self._lock:
+            came, left = self._book.refresh(now, placements, self._settings.policies, {**told, **self._known})
+            for replica, known in told.items():
+                self._book.learn(replica, known, now)
+        for vm in came:
+            self._known.pop(vm.replica, None)
+            _log.info("VM protected", vm=vm.name, replica=vm.replica, rpo=vm.policy.rpo)
+        for vm in left:
+            _log.info("VM no longer protected", vm=vm.name, replica=vm.replica)
+
+    def _site(self, event: Site) -> None:
+        before = self._troubles.get(event.name)
+        self._troubles[event.name] = event.trouble
+        if event.trouble is not None and (before is None or before.message != event.trouble.message):
+            _log.warning("a site does not answer", site=event.name, cause=event.trouble.message)
+        if event.trouble is None and before is not None:
+            _log.info("a site answers again", site=event.name)
+            kind = TargetUnavailableError if event.name == "target" else SourceUnavailableError
+            with self._lock:
+                self._book.recovered(self._clock.monotonic(), kind.reason)
+
+    def _reload(self) -> None:
+        if not self._settings.reload():
+            return
+        with self._lock:
+            self._book.limits = self._settings.limits
+        self._inventory_soon()
+
+    def _terminate(self, cause: str) -> None:
+        if self._stop_at is not None:
+            _log.warning("already stopping: syncs under way are being ended", syncs=len(self._under_way))
+            return
+        self._stop_cause = f"{cause} ended the agent"
+        self._stop_at = self._clock.monotonic() + self._settings.stop_grace
+        self._book.stopping = True
+        _log.info("stopping", cause=cause, syncs=len(self._under_way))

@@ -1,0 +1,180 @@
+"""``source-agent run`` as its users run it: a process that keeps RPOs, tells of itself, and stops cleanly."""
+
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import urllib.request
+from contextlib import contextmanager
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from source_agent.daemon import door
+from tests.end_to_end.gate import gated
+from tests.end_to_end.pair import BIN
+from tests.end_to_end.waiting import until
+from tests.lab.ports import reserved
+
+pytestmark = pytest.mark.lab
+
+PROTECT = '[[protect]]\nvms = ["web*", "plain*"]\nrpo = "{rpo}"\n'
+
+
+class Running:
+    """The agent as a process; its log is a file beside the lab."""
+
+    def __init__(self, pair, metrics, health, rpo="10m"):
+        self.pair = pair
+        self.metrics_port, self.health_port = metrics, health
+        self.toml = pair.lab.agent_toml
+        self.log = pair.folder / "agent.log"
+        text = self.toml.read_text()
+        self.toml.write_text(
+            f'{text}\n{PROTECT.format(rpo=rpo)}\n[schedule]\nstop_grace = "1s"\n'
+            f'[observe]\nmetrics = "127.0.0.1:{metrics}"\nhealth = "127.0.0.1:{health}"\n'
+        )
+        self.manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.manager.bind(str(pair.folder / "notify"))
+        self.manager.settimeout(60)
+        with self.log.open("wb") as sink:
+            self.process = subprocess.Popen(
+                [BIN / "source-agent", "--config", self.toml, "run"],
+                stdout=sink,
+                stderr=sink,
+                env={**os.environ, "NOTIFY_SOCKET": str(pair.folder / "notify")},
+            )
+
+    def told(self, wanted):
+        """Return when the service manager was told so."""
+        while wanted not in self.manager.recv(4096).decode().splitlines():
+            pass
+
+    def status(self):
+        outcome = self.pair.source("status", "--json")
+        assert outcome.code == 0, (outcome, self.log.read_text())
+        return outcome.json
+
+    def rows(self):
+        return {row["vm"]: row for row in self.status()["vms"]}
+
+    def metrics(self):
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=10) as answer:
+            lines = answer.read().decode().splitlines()
+        return dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+
+    def health(self, service=""):
+        with grpc.insecure_channel(f"127.0.0.1:{self.health_port}") as channel:
+            asked = health_pb2.HealthCheckRequest(service=service)
+            return health_pb2_grpc.HealthStub(channel).Check(asked, timeout=10, wait_for_ready=True).status
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(60)
+
+
+@contextmanager
+def running(pair, **changes):
+    with reserved(2) as (metrics, health):
+        started = Running(pair, metrics, health, **changes)
+        try:
+            started.told("READY=1")
+            yield started
+        finally:
+            started.manager.close()
+            if started.process.poll() is None:
+                started.process.kill()
+                started.process.wait()
+
+
+def both_have_points(agent):
+    rows = agent.rows()
+    return rows if rows and all(row["point"] for row in rows.values()) else None
+
+
+def test_two_vms_get_their_points_and_everybody_is_told(pair):
+    with running(pair) as agent:
+        rows = until("both VMs have a point", lambda: both_have_points(agent), 120)
+        assert set(rows) == {"web01", "plain01"}
+        for row in rows.values():
+            assert (row["point"], row["rpo"], row["rpo_seconds"], row["why"]) == (1, "kept", 600, None)
+            assert row["age_seconds"] < 600
+            assert row["next_run"]
+            assert row["missed_total"] == 0
+        agent_told = agent.status()["agent"]
+        assert (agent_told["running"], agent_told["vcenter"], agent_told["target"]) == (True, "reachable", "reachable")
+        found = agent.metrics()
+        for name, row in rows.items():
+            labels = f'{{replica="{row["replica"]}",vm="{name}"}}'
+            assert 0 <= float(found[f"keysapart_agent_point_age_seconds{labels}"]) < 600
+            assert float(found[f"keysapart_agent_rpo_missed{labels}"]) == 0
+        assert float(found['keysapart_agent_syncs_total{kind="full",result="committed"}']) == 2
+        assert float(found["keysapart_agent_sent_bytes_total"]) > 0
+        assert float(found["keysapart_agent_target_reachable"]) == 1
+        assert 360 < float(found["keysapart_agent_certificate_days_left"]) < 366
+        for service in ("", "vcenter", "target", "schedule"):
+            until(
+                f"{service!r} works",
+                lambda service=service: agent.health(service) == health_pb2.HealthCheckResponse.SERVING,
+            )
+        sock = pair.folder / "agent-state" / "run.sock"
+        assert stat.S_IMODE(sock.stat().st_mode) == 0o600
+        second = pair.source("run")
+        assert second.code == 5
+        assert "another source-agent run" in second.err
+        assert agent.stop() == 0
+        agent.told("STOPPING=1")
+        assert not sock.exists()
+        left = agent.status()
+        assert left["agent"]["running"] is False
+        assert {row["vm"]: row["point"] for row in left["vms"]} == {"web01": 1, "plain01": 1}
+        assert "no agent is running" in pair.source("status").out
+
+
+def test_sigterm_in_mid_sync_ends_it_without_a_snapshot(pair):
+    lab = pair.lab
+    with gated(lab) as gate:
+        gate.hold_after(2 << 20)
+        with running(pair) as agent:
+            gate.wait_held()
+            row = next(row for row in agent.rows().values() if row["running"])
+            assert row["running"]["bytes_total"] > 0
+            agent.process.send_signal(signal.SIGTERM)
+            until("it is stopping", lambda: agent.status()["agent"]["stopping"])
+            assert agent.process.wait(60) == 0, agent.log.read_text()
+    for vm in ("web01", "plain01"):
+        assert lab.control("snapshots", vm) == []
+    assert lab.control("orphans") == []
+    assert "Traceback" not in agent.log.read_text()
+    assert "SIGTERM ended the agent" in agent.log.read_text()
+
+
+def test_policies_are_read_again_and_a_mistake_changes_nothing(pair):
+    toml = pair.lab.agent_toml
+    toml.write_text(toml.read_text().replace("[log]", '[log]\nformat = "json"'))
+    with running(pair) as agent:
+        until("both VMs have a point", lambda: both_have_points(agent), 120)
+        good = agent.toml.read_text()
+        agent.toml.write_text(good.replace('"10m"', '"ten minutes"'))
+        agent.process.send_signal(signal.SIGHUP)
+        state = pair.folder / "agent-state"
+        told = until("the mistake is told", lambda: door.ask(state)["agent"]["config_error"])
+        assert "protect.0.rpo" in told
+        assert agent.metrics()["keysapart_agent_config_valid"] == "0.0"
+        assert {row["vm"] for row in door.ask(state)["vms"]} == {"web01", "plain01"}
+        # Without a signal: the file alone.
+        agent.toml.write_text(good.replace('"10m"', '"20m"').replace('"plain*"', '"none"'))
+        until("the new policy holds", lambda: {n: r["rpo_seconds"] for n, r in agent.rows().items()} == {"web01": 1200})
+        assert agent.status()["agent"]["config_error"] is None
+        assert agent.stop() == 0
+    lines = [json.loads(line) for line in agent.log.read_text().splitlines()]
+    assert {"VM protected", "VM no longer protected", "point committed", "stopped"} <= {line["event"] for line in lines}
+
+
+def test_status_without_an_agent_says_so(pair):
+    outcome = pair.source("status", "--json")
+    assert outcome.code == 4
+    assert "no agent runs" in outcome.error["message"]

@@ -1,0 +1,211 @@
+"""The loop over syncs that the test holds in its hands; threads are real, what it waits for is observable."""
+
+import queue
+import threading
+from contextlib import contextmanager
+
+import pytest
+from structlog.testing import capture_logs
+
+from common.clock import SystemClock
+from common.config import load
+from common.errors import PreconditionError, TargetUnavailableError
+from source_agent.config import AgentConfig
+from source_agent.daemon.events import Inventory, Site, Terminate
+from source_agent.daemon.loop import Loop
+from source_agent.daemon.settings import Settings
+from source_agent.report import SyncReport
+from source_agent.schedule.book import Known
+from tests.end_to_end.waiting import until
+from tests.unit.source_agent.schedule.day import place
+from tests.unit.source_agent.schedule.test_sections import HEAD
+
+WEB, DB = place("web01", "esx1", ("ds1",)), place("db01", "esx1", ("ds2",))
+PROTECT = '[[protect]]\nrpo = "1h"\n[schedule]\nstop_grace = "1s"\nretry_first = "{retry}"\n'
+
+
+def report(name, point=1, kind="full", warnings=()):
+    return SyncReport(name, "r", point, kind, 10, 5, 7, 1.0, "crash", None, (), warnings)
+
+
+class Syncs:
+    """What the loop is given to sync with: each call waits for its outcome."""
+
+    def __init__(self):
+        self.begun = queue.Queue()
+
+    def __call__(self, one, stop, progress):
+        outcome = queue.Queue()
+        progress.say(f"{one.vm.name}: taking a snapshot")
+        self.begun.put((one, stop, outcome))
+        with stop.calling(lambda: outcome.put(None)):
+            found = outcome.get(timeout=30)
+        stop.check()
+        if isinstance(found, BaseException):
+            raise found
+        return found
+
+
+class World:
+    def __init__(self, tmp_path, retry="1h", known=None):
+        path = tmp_path / "agent.toml"
+        path.write_text(HEAD + PROTECT.format(retry=retry))
+        self.path = path
+        self.syncs = Syncs()
+        self.saved = []
+        self.asked = []
+        self.settings = Settings(path, load(path, AgentConfig))
+        self.loop = Loop(
+            self.syncs,
+            self.settings,
+            SystemClock(),
+            known=known or {},
+            save=self.saved.append,
+            beat=lambda: None,
+            inventory_soon=lambda: self.asked.append(True),
+        )
+
+    @contextmanager
+    def going(self, *placements, told=None):
+        thread = threading.Thread(target=self.loop.run, daemon=True)
+        thread.start()
+        self.loop.put(Inventory(placements, told or {}))
+        try:
+            yield
+        finally:
+            self.loop.put(Terminate("SIGTERM"))
+            thread.join(30)
+            assert not thread.is_alive()
+
+    def next(self):
+        return self.syncs.begun.get(timeout=30)
+
+    def row(self, name="web01"):
+        return next((row for row in self.loop.document()["vms"] if row["vm"] == name), None)
+
+
+@pytest.fixture
+def world(tmp_path):
+    return World(tmp_path)
+
+
+def test_a_sync_that_ends_well_is_told_and_counted(world):
+    with capture_logs() as logs, world.going(WEB):
+        one, _, outcome = world.next()
+        assert one.vm.moref == WEB.moref
+        row = world.row()
+        assert row["running"]["step"] == "taking a snapshot"
+        assert (row["rpo"], row["next_run"], row["point"]) == ("pending", None, None)
+        outcome.put(report("web01", warnings=("mind the gap",)))
+        until("the point is there", lambda: world.row()["point"])
+        row = world.row()
+        assert (row["rpo"], row["running"], row["error"]) == ("kept", None, None)
+        assert row["next_run"] > row["point_time"]
+    assert world.loop.counts.syncs == {("full", "committed"): 1}
+    assert (world.loop.counts.read_bytes, world.loop.counts.sent_bytes) == (10, 5)
+    assert "mind the gap" in [line.get("said") for line in logs]
+    assert world.saved[-1]["vms"][0]["point"] == 1
+
+
+def test_a_sync_that_fails_is_told_and_waits(world):
+    with world.going(WEB):
+        _, _, outcome = world.next()
+        outcome.put(PreconditionError("the VM has an RDM", subject="vm web01", next_step="remove it"))
+        until("the failure shows", lambda: world.row()["failures"])
+        assert world.row()["error"] == "the VM has an RDM: remove it"
+        assert world.row()["running"] is None
+    assert world.loop.counts.syncs == {("unknown", "precondition"): 1}
+
+
+def test_a_sync_that_breaks_is_a_failure_and_no_end(world):
+    with world.going(WEB):
+        _, _, outcome = world.next()
+        outcome.put(ZeroDivisionError("secret"))
+        until("the failure shows", lambda: world.row()["failures"])
+        assert "ZeroDivisionError" in world.row()["error"]
+        assert "secret" not in world.row()["error"]
+
+
+def test_stopping_lets_syncs_finish(world):
+    with world.going(WEB, DB):
+        (_, _, first), (_, _, second) = world.next(), world.next()
+        world.loop.put(Terminate("SIGTERM"))
+        until("it is stopping", lambda: world.loop.document()["agent"]["stopping"])
+        first.put(report("a"))
+        second.put(report("b"))
+    assert sum(world.loop.counts.syncs.values()) == 2
+    assert {key[1] for key in world.loop.counts.syncs} == {"committed"}
+
+
+def test_stopping_ends_syncs_that_take_too_long(world):
+    with world.going(WEB):
+        world.next()
+    assert world.loop.counts.syncs == {("unknown", "interrupted"): 1}
+    assert world.saved[-1]["vms"][0]["error"].startswith("SIGTERM ended the agent")
+
+
+def test_nothing_starts_while_stopping(tmp_path):
+    world = World(tmp_path)
+    with world.going(WEB):
+        _, _, outcome = world.next()
+        world.loop.put(Terminate("SIGTERM"))
+        world.loop.put(Inventory([WEB, DB], {}))
+        until("the other VM is known", lambda: world.row("db01"))
+        outcome.put(report("web01"))
+    assert world.syncs.begun.empty()
+
+
+def test_when_the_target_is_back_nobody_waits_for_his_turn(world):
+    trouble = TargetUnavailableError("it does not answer", subject="target", next_step="wait")
+    with world.going(WEB):
+        _, _, outcome = world.next()
+        outcome.put(trouble)
+        until("the failure shows", lambda: world.row()["failures"])
+        before = world.row()["next_run"]
+        world.loop.put(Site("target", trouble))
+        until("it shows", lambda: world.loop.document()["agent"]["target"] == "it does not answer")
+        assert world.loop.trouble("target") is trouble
+        world.loop._book.limits = world.settings.limits.__class__()  # a first retry after a minute, not an hour
+        world.loop.put(Site("target", None))
+        until("it is back", lambda: world.loop.document()["agent"]["target"] == "reachable")
+        assert world.row()["next_run"] < before
+
+
+def test_what_the_target_or_an_earlier_agent_knows_spares_a_sync(tmp_path):
+    now = SystemClock().monotonic()
+    earlier = {WEB.instance_uuid: Known(point=4, taken=now - 60)}
+    world = World(tmp_path, known=earlier)
+    assert world.loop.wanted([WEB, DB]) == [DB.instance_uuid]
+    with world.going(WEB, DB, told={DB.instance_uuid: Known(point=9, taken=now - 60)}):
+        until("both are known", lambda: world.row("db01"))
+        assert (world.row()["point"], world.row("db01")["point"]) == (4, 9)
+        assert world.loop.wanted([WEB, DB]) == []
+    assert world.syncs.begun.empty()
+
+
+def test_a_changed_file_is_noticed_by_itself(world):
+    with world.going(WEB):
+        _, _, outcome = world.next()
+        outcome.put(report("web01"))
+        world.path.write_text(world.path.read_text().replace('"1h"\n[', '"2h"\n[') + "syncs = 9\n")
+        until("the inventory is asked for", lambda: world.asked)
+        world.loop.put(Inventory([WEB], {}))
+        until("the policy holds", lambda: world.row()["rpo_seconds"] == 7200)
+    assert world.settings.limits.syncs == 9
+
+
+def test_a_mistake_in_the_file_changes_nothing(world, tmp_path):
+    world.path.write_text(world.path.read_text().replace('"1h"\n[', '"soon"\n['))
+    assert world.settings.changed()
+    assert not world.settings.reload()
+    assert not world.settings.changed()
+    assert "protect.0.rpo" in world.settings.error
+    assert world.settings.policies[0].rpo == 3600
+    assert "protect.0.rpo" in world.loop.document()["agent"]["config_error"]
+
+
+def test_sections_that_need_a_restart_are_named(world):
+    world.path.write_text(world.path.read_text().replace('quiesce = "none"', 'quiesce = "filesystem"'))
+    with capture_logs() as logs:
+        assert world.settings.reload()
+    assert [line["sections"] for line in logs if "sections" in line] == [["snapshot"]]

@@ -1,0 +1,124 @@
+import threading
+from datetime import timedelta
+
+import pytest
+
+from common.errors import AccessDeniedError, SourceUnavailableError, TargetUnavailableError
+from common.wire.v1 import replication_pb2 as wire
+from source_agent.daemon.events import Inventory, Site
+from source_agent.daemon.watch import InventoryWatch, target_watch
+from source_agent.vsphere.memory import MemorySite, MemoryVSphere
+from tests.end_to_end.waiting import until
+from tests.fakes.clock import ManualClock
+from tests.faults.vsphere import FaultyVSphere
+
+
+class Target:
+    """Holds points of VMs, and counts who is asked for."""
+
+    def __init__(self):
+        self.points = {}
+        self.asked = []
+        self.error = None
+
+    def describe(self, replica):
+        self.asked.append(replica)
+        if self.error:
+            raise self.error
+        return self.points.get(replica, wire.DescribeReplicaResponse())
+
+
+class World:
+    def __init__(self, tmp_path):
+        self.site = MemorySite(tmp_path)
+        self.web, self.db = self.site.add_vm("web01"), self.site.add_vm("db01")
+        self.vsphere = FaultyVSphere(MemoryVSphere(self.site))
+        self.target, self.clock, self.events = Target(), ManualClock(), []
+        self.soon = threading.Event()
+        self.watch = InventoryWatch(
+            self.vsphere,
+            self.target,
+            self.clock,
+            self.events.append,
+            wanted=lambda placements: [one.instance_uuid for one in placements],
+            every=lambda: 3600.0,
+            soon=self.soon,
+        )
+
+    def look(self):
+        self.events.clear()
+        self.watch.look()
+        return self.events
+
+
+@pytest.fixture
+def world(tmp_path):
+    return World(tmp_path)
+
+
+def described(number, at):
+    return wire.DescribeReplicaResponse(newest=wire.Point(number=number, time_seconds=int(at.timestamp())))
+
+
+def test_points_come_with_their_age(world):
+    world.target.points[world.web.instance_uuid] = described(4, world.clock.now() - timedelta(seconds=90))
+    site, inventory = world.look()
+    assert site == Site("vcenter", None)
+    assert {one.name for one in inventory.placements} == {"web01", "db01"}
+    (known,) = inventory.known.values()
+    assert (known.point, world.clock.monotonic() - known.taken) == (4, 90.0)
+
+
+def test_a_point_of_the_future_is_one_of_now(world):
+    world.target.points[world.web.instance_uuid] = described(4, world.clock.now() + timedelta(days=1))
+    (known,) = world.look()[1].known.values()
+    assert known.taken == world.clock.monotonic()
+
+
+def test_each_vm_is_asked_for_once(world):
+    world.look()
+    world.look()
+    assert len(world.target.asked) == 2
+    world.site.add_vm("new01")
+    world.look()
+    assert len(world.target.asked) == 3
+
+
+def test_a_target_that_is_away_is_asked_again_and_not_for_each_vm(world):
+    world.target.error = TargetUnavailableError("away", subject="target", next_step="wait")
+    assert isinstance(world.look()[1], Inventory)
+    assert len(world.target.asked) == 1
+    world.target.error = AccessDeniedError("no", subject="target", next_step="ask")
+    world.look()
+    assert len(world.target.asked) == 3
+    world.target.error = None
+    world.look()
+    assert len(world.target.asked) == 5
+
+
+def test_a_vcenter_that_is_away_leaves_everything_as_it_was(world):
+    error = SourceUnavailableError("away", subject="vcenter", next_step="wait")
+    world.vsphere.fail("placements", lambda: error)
+    assert world.look() == [Site("vcenter", error)]
+
+
+def test_the_thread_looks_at_once_when_it_is_asked_to(world):
+    with world.watch.running():
+        until("the first look", lambda: len(world.events) == 2)
+        world.soon.set()
+        until("another look", lambda: len(world.events) == 4)
+
+
+def test_a_look_that_breaks_does_not_end_the_looking(world):
+    world.vsphere.fail("placements", lambda: ZeroDivisionError("oops"))
+    with world.watch.running():
+        until("the look that broke", lambda: world.vsphere.calls["placements"])
+        world.soon.set()
+        until("another look", lambda: len(world.events) == 2)
+
+
+def test_the_target_is_probed():
+    events = []
+    with target_watch(lambda: None, events.append):
+        until("a probe", lambda: events)
+    assert events == [Site("target", None)]
