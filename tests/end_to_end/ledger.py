@@ -50,6 +50,10 @@ class Ledger:
     ) -> None:
         self._kms.close()
 
+    def resized(self) -> None:
+        """Disks have grown: from now on the guest writes to, and points must hold, all of them."""
+        self._sizes = {key: self.pair.lab.guest(self.vm, key).size for key in self._sizes}
+
     def write(self, most_bytes: int = 1 << 20) -> None:
         """The guest writes: some of every disk, aligned and not, between half of ``most_bytes`` and all of it."""
         for key, size in self._sizes.items():
