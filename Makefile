@@ -51,7 +51,7 @@ bench: setup ## our speed beside nbdcopy into LUKS, restic and the bare pipe (op
 	$(PY) -m benchmarks $(BENCH)
 
 deltas: setup ## how large deltas are with image-level encryption and with LUKS in the guest: docs/deltas.md, docs/deltas.png
-	@scripts/need.sh "the deltas" mkfs.ext4=e2fsprogs debugfs=e2fsprogs qemu-io=qemu-utils restic=restic
+	@PATH="$$PATH:/usr/sbin:/sbin" scripts/need.sh "the deltas" mkfs.ext4=e2fsprogs debugfs=e2fsprogs qemu-io=qemu-utils restic=restic
 	$(PY) -m benchmarks.deltas
 
 lab: setup ## the lab in build/lab, until you interrupt it: vCenter, guests, hot-add and two KMS

@@ -73,8 +73,9 @@ def _import(  # noqa: PLR0917  a command's options
             "stored_bytes": made.stored_bytes,
             "disks": [{"key": key, "capacity_bytes": image.capacity_bytes} for key, image in images.items()],
         }
+        named = ", ".join(f"disk {key}" for key in images)
         lines = [
-            f"replica {wanted}, point {made.number}: {len(images)} disks, {capacity} bytes, {made.stored_bytes} stored",
+            f"replica {wanted}, point {made.number}: {named}, {capacity} bytes, {made.stored_bytes} stored",
             "next: sync the VM, which compares; then remove the images, which are in the clear",
         ]
         emit(result, lines, as_json=as_json)

@@ -1,5 +1,6 @@
 """A replica that starts from images brought by hand: the first sync compares, and sends what differs."""
 
+import os
 import random
 import shutil
 from pathlib import Path
@@ -79,6 +80,26 @@ def brought(raw: Path, form: str) -> Path:
     done = qemu.qemu_img("convert", "-O", "vmdk", "-o", f"subformat={form}", raw, folder / "disk.vmdk")
     assert done.returncode == 0, done.stderr
     return folder / "disk.vmdk"
+
+
+def test_a_seed_of_a_smaller_disk_and_of_one_disk_only(embedded_pair: Pair, tmp_path: Path) -> None:
+    pair, rng = embedded_pair, random.Random(7)
+    disk = pair.lab.guest(VM, 2000)
+    for place in rng.sample(range(disk.size // GRAIN), 40):
+        disk.write(place * GRAIN, rng.randbytes(GRAIN))
+    small = pair.lab.image(VM, tmp_path / "old")[2000]
+    os.truncate(small, disk.size // 2 + 512)
+    pair.done("seed", "import", instance_uuid(VM), "--tenant", TENANT, "--disk", f"2000={small}")
+    report = pair.sync(VM)
+    assert (report["point"], report["kind"]) == (2, "compare")
+    assert [(one["key"], one["kind"], one["rule"]) for one in report["disks"]] == [
+        (2000, "compare", "imported-seed"),
+        (2001, "full", "new-disk"),
+    ]
+    with inside(pair) as vault:
+        for key, image in pair.lab.image(VM, tmp_path / "live").items():
+            vault.export(report["replica"], key, 2, "raw", tmp_path / f"{key}.raw")
+            qemu.compare(image, tmp_path / f"{key}.raw", "raw")
 
 
 def test_a_replica_that_was_synced_takes_no_seed(embedded_pair: Pair, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def test_a_seed_is_point_1_and_can_be_verified_and_exported(ready: Site) -> None
 def test_it_tells_people_what_comes_next(ready: Site) -> None:
     told = ready.run(*words(ready))
     assert told.code == 0, told
-    assert f"replica {VM}, point 1: 1 disks" in told.out
+    assert f"replica {VM}, point 1: disk 2000, 1048576 bytes" in told.out
     assert "next: sync the VM, which compares; then remove the images" in told.out
     assert "has points already" in ready.refused(EXIT_REFUSED, *words(ready))["message"]
 
