@@ -45,6 +45,12 @@ def total(extents: Iterable[Extent]) -> int:
     return sum(extent.length for extent in extents)
 
 
+def above(extents: Iterable[Extent], offset: int) -> tuple[Extent, ...]:
+    """What of normal ``extents`` lies at byte ``offset`` or behind it, normal again."""
+    begins = ((max(extent.offset, offset), extent.end) for extent in extents)
+    return tuple(Extent(begin, end - begin) for begin, end in begins if begin < end)
+
+
 def round_to_grains(extents: Iterable[Extent], capacity_bytes: int) -> tuple[Extent, ...]:
     """Widen each extent to whole grains, clip at ``capacity_bytes``, and normalise."""
     widened = []

@@ -94,6 +94,7 @@ def opened(config: AgentConfig, clock: Clock, pace: Pace | None = None) -> Itera
             limits=config.snapshot.limits,
             parallel_disks=config.sync.parallel_disks,
             transport=choice.transport,
+            unreachable_seconds=config.target.unreachable_minutes * 60,
         )
 
 

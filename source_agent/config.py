@@ -23,6 +23,8 @@ class TargetSection(Section):
     key_file: ConfigPath
     server_name: str | None = None
     """Name the target's certificate must bear, when it is not the address's host."""
+    unreachable_minutes: float = Field(default=30, ge=0, le=7 * 24 * 60)
+    """How long a sync waits for a target that is out of reach before it lets go of its snapshot."""
 
     @property
     def files(self) -> TlsFiles:

@@ -1,21 +1,25 @@
 """One disk of a sync: open, work out what to read, stream it."""
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
-from common.extent import Extent, round_to_grains
+from common.clock import Clock
+from common.errors import InterruptedSyncError
+from common.extent import Extent, above, round_to_grains
+from common.grain import GRAIN_BYTES
 from common.ids import DiskKey, SyncId
 from common.sync.events import GrainRecord
 from source_agent import pipeline
-from source_agent.disk_read.port import BlockReader
+from source_agent.disk_read.port import BlockReader, OpenDisk
 from source_agent.pipeline import DiskCount
 from source_agent.plan import DiskPlan, Kind
 from source_agent.reduce.held import HeldDigests
 from source_agent.report import DiskReport
 from source_agent.stream.channel import Target
+from source_agent.stream.link import BREAKS, Link
 from source_agent.stream.sender import DiskSender, Sent
 from source_agent.vsphere.port import DiskInfo, Snapshot
 
@@ -38,24 +42,47 @@ class DiskTask:
 class Cancellation:
     """Ends all streams of a sync at once, from any thread; later ones do not begin."""
 
-    stopped: bool = False
-    _senders: list[DiskSender] = field(default_factory=list)
+    _stopped: threading.Event = field(default_factory=threading.Event)
+    _senders: set[DiskSender] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def watch(self, sender: DiskSender) -> None:
-        """``sender`` is to be cancelled with the others."""
+    @property
+    def stopped(self) -> bool:
+        """Whether the sync is to end."""
+        return self._stopped.is_set()
+
+    @contextmanager
+    def watched(self, sender: DiskSender) -> Iterator[None]:
+        """``sender`` is to be cancelled with the others while the block runs."""
         with self._lock:
-            self._senders.append(sender)
+            self._senders.add(sender)
             if self.stopped:
                 sender.cancel()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._senders.discard(sender)
 
     def cancel(self) -> None:
         """End them."""
         with self._lock:
-            self.stopped = True
+            self._stopped.set()
             senders = list(self._senders)
         for sender in senders:
             sender.cancel()
+
+    def cut_stalled(self) -> None:
+        """End the streams of which the target takes nothing any more."""
+        with self._lock:
+            senders = list(self._senders)
+        for sender in senders:
+            sender.cut_if_stalled()
+
+    def pause(self, seconds: float) -> None:
+        """Wait, unless the sync is to end. Raises InterruptedSyncError then."""
+        if self._stopped.wait(seconds):
+            raise InterruptedSyncError("the sync was ended", subject="sync", next_step="sync again")
 
 
 @dataclass(frozen=True)
@@ -63,6 +90,8 @@ class Work:
     """What all disks of one sync share."""
 
     target: Target
+    link: Link
+    clock: Clock
     reader: BlockReader
     snapshot: Snapshot
     sync: SyncId
@@ -72,30 +101,66 @@ class Work:
     started: Callable[[DiskTask, int, DiskCount], None]
     """Told of each disk when its bytes to read are known: task, bytes, the count that grows."""
 
+    def sender(self, disk: DiskKey) -> DiskSender:
+        """A new stream for ``disk``, not started."""
+        return DiskSender(self.target, self.sync, disk, self.window_bytes, flight=self.link.flight, clock=self.clock)
 
-def sync_disk(work: Work, task: DiskTask) -> DiskReport:
+
+def sync_disk(work: Work, task: DiskTask, first_grain: int = 0) -> DiskReport:
     """Send what is to be sent of one disk; returns when it is sealed and durable at the target.
+
+    A break of the link costs what was under way: the disk stays open and goes on where the target stands.
+
+    Args:
+        work: the sync.
+        task: the disk.
+        first_grain: all below it is at the target already.
 
     Raises:
         KeysapartError: the reader's, the target's or the network's.
     """
-    key, capacity = task.disk.key, task.disk.capacity_bytes
     count = DiskCount()
+    sent = Sent(0, 0, 0)
     with ExitStack() as stack:
-        wanted: list[Extent] = []
-        records: Iterable[Sequence[GrainRecord]] = ()
-        if task.extents:
-            opened = stack.enter_context(work.reader.open(work.snapshot, task.disk))
-            wanted = pipeline.pieces(opened, task.extents, capacity, skip_holes=task.plan.kind is Kind.FULL)
-            held = None if task.plan.kind is Kind.FULL else HeldDigests(wanted, _fetch(work, key))
-            records = pipeline.records(
-                opened, wanted, held, workers=work.workers, count=count, stopped=lambda: work.cancellation.stopped
-            )
-        work.started(task, sum(piece.length for piece in wanted), count)
-        sender = DiskSender(work.target, work.sync, key, work.window_bytes)
-        work.cancellation.watch(sender)
-        sent = sender.send(records)
-    return _report(task, count, sent)
+        opened = stack.enter_context(work.reader.open(work.snapshot, task.disk)) if task.extents else None
+        wanted = _wanted(opened, task, first_grain)
+        total = sum(piece.length for piece in wanted)
+        work.started(task, total, count)
+        while True:
+            sender = work.sender(task.disk.key)
+            with work.cancellation.watched(sender):
+                with work.link.starting() as generation:
+                    sender.start(_records(work, task, opened, wanted, count))
+                try:
+                    sender.finish()
+                    return _report(task, count, sent + sender.sent)
+                except BREAKS as error:
+                    state = work.link.mend(generation, error)
+            sent += sender.sent
+            progress = next(one for one in state.disks if one.disk == task.disk.key)
+            if progress.finished:
+                return _report(task, count, sent)
+            wanted = _wanted(opened, task, progress.next_grain)
+            count.bytes_again = count.bytes_read - (total - sum(piece.length for piece in wanted))
+
+
+def _wanted(opened: OpenDisk | None, task: DiskTask, first_grain: int) -> list[Extent]:
+    """The pieces to read from ``first_grain`` on."""
+    if opened is None:
+        return []
+    extents = above(task.extents, first_grain * GRAIN_BYTES)
+    return pipeline.pieces(opened, extents, task.disk.capacity_bytes, skip_holes=task.plan.kind is Kind.FULL)
+
+
+def _records(
+    work: Work, task: DiskTask, opened: OpenDisk | None, wanted: Sequence[Extent], count: DiskCount
+) -> Iterable[Sequence[GrainRecord]]:
+    if opened is None:
+        return ()
+    held = None if task.plan.kind is Kind.FULL else HeldDigests(wanted, _fetch(work, task.disk.key))
+    return pipeline.records(
+        opened, wanted, held, workers=work.workers, count=count, stopped=lambda: work.cancellation.stopped
+    )
 
 
 def _fetch(work: Work, key: DiskKey) -> Callable[..., dict[int, bytes]]:

@@ -26,9 +26,11 @@ READ_AHEAD = 8
 
 @dataclass
 class DiskCount:
-    """What happened to one disk's bytes; grows while the disk is read."""
+    """What happened to one disk's bytes; grows while the disk is read, again after a cut included."""
 
     bytes_read: int = 0
+    bytes_again: int = 0
+    """Of these, bytes that had to be read again: progress is without them."""
     grains_zero: int = 0
     grains_unchanged: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)

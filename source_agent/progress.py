@@ -55,7 +55,7 @@ class LineProgress:
     def tick(self) -> None:
         """A line for each disk that moved since the last."""
         for row in tuple(self._rows):
-            done = row.count.bytes_read
+            done = row.count.bytes_read - row.count.bytes_again
             if self._said.get(row.task.disk.key) != done:
                 self._said[row.task.disk.key] = done
                 self.say(f"disk {row.task.disk.key}: {done // _MIB} of {row.total // _MIB} MiB read")
@@ -88,7 +88,7 @@ class BarProgress:
     def tick(self) -> None:
         """Redraw."""
         for bar, row in tuple(self._rows):
-            self._bars.update(bar, completed=row.count.bytes_read)
+            self._bars.update(bar, completed=row.count.bytes_read - row.count.bytes_again)
         self._bars.refresh()
 
     def start(self) -> None:

@@ -59,6 +59,8 @@ class Agent:
     """Of the snapshot."""
     stop: Stop = field(default_factory=Stop)
     """Ends the sync that is under way."""
+    unreachable_seconds: float = 1800.0
+    """How long the target may be out of reach before a sync lets go of its snapshot; 0 waits for nothing."""
 
 
 def findings(agent: Agent, vm: VmInfo) -> tuple[preflight.Finding, ...]:
@@ -209,9 +211,11 @@ def _cycle(
                 agent.reader,
                 taken,
                 described,
-                progress,
-                parallel_disks=agent.parallel_disks,
                 stop=agent.stop,
+                progress=progress,
+                clock=agent.clock,
+                parallel_disks=agent.parallel_disks,
+                patience_seconds=agent.unreachable_seconds,
             )
             request = begin_request(vm, taken, decided, described.newest.number)
             done = transfer.run(request, tasks)

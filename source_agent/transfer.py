@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from common import log
+from common.clock import Clock
 from common.errors import KeysapartError
-from common.ids import PointNumber, SyncId, parse_point, parse_sync
+from common.ids import PointNumber, SyncId, parse_point, parse_replica, parse_sync
 from common.wire.v1 import replication_pb2 as wire
 from source_agent.disk_read.port import BlockReader
 from source_agent.disk_sync import Cancellation, DiskTask, Work, sync_disk
@@ -18,12 +19,15 @@ from source_agent.progress import Progress
 from source_agent.report import DiskReport
 from source_agent.stop import Stop
 from source_agent.stream.channel import Target
+from source_agent.stream.link import Link
 from source_agent.vsphere.port import Snapshot
 
 _log = log.get("transfer")
 
 _RENEW_SECONDS: Final = 15.0
 """A quarter of the lease: two renewals may be lost before it lapses."""
+_TICK_SECONDS: Final = 2.0
+"""Between two looks for streams of which the target takes nothing."""
 
 _REDUCERS: Final = max(1, (os.cpu_count() or 1) // 2)
 """Threads that read and reduce; the other processors are for gRPC and TLS. With the target on the same two processors,
@@ -50,12 +54,17 @@ class Transfer:
         reader: BlockReader,
         snapshot: Snapshot,
         described: wire.DescribeReplicaResponse,
-        progress: Progress,
         *,
+        progress: Progress,
+        clock: Clock,
         parallel_disks: int,
         stop: Stop,
+        patience_seconds: float,
     ) -> None:
         self._target = target
+        self._clock = clock
+        self._patience = patience_seconds
+        self._cancellation = Cancellation()
         self._reader = reader
         self._snapshot = snapshot
         self._described = described
@@ -71,25 +80,36 @@ class Transfer:
         """
         begun = self._target.begin(request)
         sync = parse_sync(begun.sync)
+        link = Link(
+            self._target,
+            self._clock,
+            self._cancellation.pause,
+            lambda text: self._progress.say(f"{request.vm_name}: {text}"),
+            sync=sync,
+            replica=parse_replica(request.replica),
+            patience_seconds=self._patience,
+        )
         try:
-            with _lease_kept(self._target, sync):
-                disks = self._send(sync, tasks)
-            self._progress.say(f"{request.vm_name}: committing point {begun.point}")
-            committed = self._target.commit(sync)
+            with self._stop.calling(self._cancellation.cancel):
+                with self._kept_alive(sync):
+                    disks = self._send(sync, link, tasks)
+                self._progress.say(f"{request.vm_name}: committing point {begun.point}")
+                committed = link.commit()
         except BaseException as error:
             self._target.abort(sync, error.message if isinstance(error, KeysapartError) else type(error).__name__)
             raise
         return Transferred(parse_point(committed.point), committed.record_hash, committed.stored_bytes, disks)
 
-    def _send(self, sync: SyncId, tasks: Sequence[DiskTask]) -> tuple[DiskReport, ...]:
-        cancellation = Cancellation()
+    def _send(self, sync: SyncId, link: Link, tasks: Sequence[DiskTask]) -> tuple[DiskReport, ...]:
+        cancellation = self._cancellation
         with (
             ThreadPoolExecutor(_REDUCERS, "reduce") as workers,
             ThreadPoolExecutor(self._at_once, "disk") as streams,
-            self._stop.calling(cancellation.cancel),
         ):
             work = Work(
                 target=self._target,
+                link=link,
+                clock=self._clock,
                 reader=self._reader,
                 snapshot=self._snapshot,
                 sync=sync,
@@ -103,34 +123,38 @@ class Transfer:
                 wait(futures, return_when=FIRST_EXCEPTION)
                 self._stop.check()
                 return tuple(future.result() for future in _failed_first(futures))
-            finally:
-                # Whatever ended the wait (a failure, a signal): nothing goes on reading a snapshot that is to go.
+            except BaseException:
+                # Whatever it was (a failure, a signal): nothing goes on reading a snapshot that is to go.
                 cancellation.cancel()
                 streams.shutdown(cancel_futures=True)
+                raise
+
+    @contextmanager
+    def _kept_alive(self, sync: SyncId) -> Iterator[None]:
+        """Show signs of life while disks are read in which nothing changed, and end streams that hang."""
+        over = threading.Event()
+
+        def watch() -> None:
+            renewed = self._clock.monotonic()
+            while not over.wait(_TICK_SECONDS):
+                self._cancellation.cut_stalled()
+                if self._clock.monotonic() - renewed >= _RENEW_SECONDS:
+                    renewed = self._clock.monotonic()
+                    try:
+                        self._target.renew(sync)
+                    except KeysapartError as error:
+                        _log.warning("the lease was not renewed", sync=sync, cause=error.message)
+
+        thread = threading.Thread(target=watch, name="lease", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
 
 def _failed_first(futures: Sequence[Future[DiskReport]]) -> Sequence[Future[DiskReport]]:
     """The futures in order, unless one has failed: then that one, so that its error is the one raised."""
     failed = [future for future in futures if future.done() and not future.cancelled() and future.exception()]
     return failed or futures
-
-
-@contextmanager
-def _lease_kept(target: Target, sync: SyncId) -> Iterator[None]:
-    """Show signs of life while disks are read in which nothing changed."""
-    over = threading.Event()
-
-    def renew() -> None:
-        while not over.wait(_RENEW_SECONDS):
-            try:
-                target.renew(sync)
-            except KeysapartError as error:
-                _log.warning("the lease was not renewed", sync=sync, cause=error.message)
-
-    thread = threading.Thread(target=renew, name="lease", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()

@@ -35,8 +35,9 @@ _VARINT_MOST_BYTES: Final = 10
 def encode(event: Open | Batch | Done) -> bytes:
     """The frame that carries ``event``."""
     match event:
-        case Open(sync, disk):
-            return wire.WriteFrame(open=wire.WriteOpen(sync=sync, disk=disk)).SerializeToString()
+        case Open(sync, disk, answer_each):
+            opening = wire.WriteOpen(sync=sync, disk=disk, answer_each=answer_each)
+            return wire.WriteFrame(open=opening).SerializeToString()
         case Done(batches, grains):
             return wire.WriteFrame(done=wire.WriteDone(batches=batches, grains=grains)).SerializeToString()
         case Batch(sequence, records):
@@ -81,7 +82,8 @@ def decode(frame: bytes) -> Open | Batch | Done:
         case "batch":
             return _batch(message.batch, memoryview(message.batch.data))
         case "open":
-            return Open(parse_sync(message.open.sync), parse_disk_key(message.open.disk))
+            opening = message.open
+            return Open(parse_sync(opening.sync), parse_disk_key(opening.disk), opening.answer_each)
         case "done":
             return Done(message.done.batches, message.done.grains)
         case _:
@@ -152,9 +154,9 @@ def _batch(columns: wire.GrainBatch, data: memoryview) -> Batch:
 
 def encode_ack(ack: Ack) -> wire.WriteAck:
     """The wire form of an ack."""
-    return wire.WriteAck(durable_sequence=ack.durable_sequence, done=ack.done)
+    return wire.WriteAck(durable_sequence=ack.durable_sequence, done=ack.done, kept_sequence=ack.kept_sequence)
 
 
 def decode_ack(ack: wire.WriteAck) -> Ack:
     """The ack that the wire carries."""
-    return Ack(ack.durable_sequence, done=ack.done)
+    return Ack(ack.durable_sequence, done=ack.done, kept_sequence=ack.kept_sequence)

@@ -34,6 +34,8 @@ class Open:
 
     sync: SyncId
     disk: DiskKey
+    answer_each: bool = False
+    """Wants an ack for every batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,8 @@ class Ack:
 
     durable_sequence: int
     done: bool = False
+    kept_sequence: int = 0
+    """Batches up to here are sealed, though not all on stable storage; never below ``durable_sequence``."""
 
 
 def record_fits(record: GrainRecord) -> bool:

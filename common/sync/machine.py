@@ -4,7 +4,8 @@ Rules, which both ends enforce and neither trusts the other on:
 
 1. Open, then batches 1, 2, 3 …, then Done; nothing before, between twice, or after.
 2. A sender has at most WINDOW_BYTES of data that no ack covers.
-3. Acks never fall, never run ahead of what was sent; one ack with ``done`` answers Done and ends the stream.
+3. Acks never fall, never run ahead of what was sent; one ack with ``done`` answers Done and ends the stream. What is
+   durable was kept, and what was kept is no longer under way.
 4. A batch holds 1 to MAX_BATCH_GRAINS records; each fits its kind and lies on the disk; grain indices rise strictly
    over the whole stream, so that none comes twice and nobody has to remember which came.
 5. Done tells the number of batches and grains; both must match.
@@ -40,8 +41,10 @@ class Sender:
     def __init__(self, window_bytes: int = WINDOW_BYTES) -> None:
         self.state = State.NEW
         self._window = window_bytes
+        self._unacknowledged: deque[tuple[int, int]] = deque()
         self._under_way: deque[tuple[int, int]] = deque()
         self.unacknowledged_bytes = 0
+        self.under_way_bytes = 0
         self.batches = 0
         self.grains = 0
 
@@ -51,9 +54,16 @@ class Sender:
         self.state = State.STREAMING
         return event
 
-    def may_send(self, data_bytes: int) -> bool:
-        """Whether a batch with so much data fits the window; one always fits an empty window."""
-        return not self._under_way or self.unacknowledged_bytes + data_bytes <= self._window
+    def may_send(self, data_bytes: int, under_way: int | None = None) -> bool:
+        """Whether a batch with so much data fits the window; one always fits an empty window.
+
+        Args:
+            data_bytes: of the batch.
+            under_way: most bytes, this batch's included, that may be sent and not kept; None for no such bound.
+        """
+        if under_way is not None and self._under_way and self.under_way_bytes + data_bytes > under_way:
+            return False
+        return not self._unacknowledged or self.unacknowledged_bytes + data_bytes <= self._window
 
     def batch(self, event: Batch) -> Batch:
         """Send a batch; its sequence must be the next, and the window must have room."""
@@ -65,8 +75,10 @@ class Sender:
             raise _refuse("the window is full", "stream")
         self.batches = event.sequence
         self.grains += len(event.records)
+        self._unacknowledged.append((event.sequence, size))
         self._under_way.append((event.sequence, size))
         self.unacknowledged_bytes += size
+        self.under_way_bytes += size
         return event
 
     def done(self) -> Done:
@@ -77,13 +89,16 @@ class Sender:
 
     def acknowledged(self, ack: Ack) -> None:
         """Take an ack from the target."""
-        lowest = self._under_way[0][0] - 1 if self._under_way else self.batches
-        if self.state in (State.NEW, State.FINISHED) or not lowest <= ack.durable_sequence <= self.batches:
+        lowest = self._unacknowledged[0][0] - 1 if self._unacknowledged else self.batches
+        kept = max(ack.kept_sequence, ack.durable_sequence)
+        if self.state in (State.NEW, State.FINISHED) or not lowest <= ack.durable_sequence <= kept <= self.batches:
             raise _refuse(f"the target acknowledged batch {ack.durable_sequence} of {self.batches}", "stream")
         if ack.done and (self.state is not State.FINISHING or ack.durable_sequence != self.batches):
             raise _refuse("the target ended the stream early", "stream")
-        while self._under_way and self._under_way[0][0] <= ack.durable_sequence:
-            self.unacknowledged_bytes -= self._under_way.popleft()[1]
+        while self._unacknowledged and self._unacknowledged[0][0] <= ack.durable_sequence:
+            self.unacknowledged_bytes -= self._unacknowledged.popleft()[1]
+        while self._under_way and self._under_way[0][0] <= kept:
+            self.under_way_bytes -= self._under_way.popleft()[1]
         if ack.done:
             self.state = State.FINISHED
 
@@ -136,7 +151,12 @@ class Receiver:
         self._require(State.STREAMING, "an ack")
         self.durable = self.batches
         self.pending_bytes = 0
-        return Ack(self.durable)
+        return Ack(self.durable, kept_sequence=self.batches)
+
+    def kept(self) -> Ack:
+        """All batches so far were checked and kept; the ack that says so, and no more."""
+        self._require(State.STREAMING, "an ack")
+        return Ack(self.durable, kept_sequence=self.batches)
 
     def done(self, event: Done) -> None:
         """The source says that all is sent."""
@@ -154,7 +174,7 @@ class Receiver:
         self.state = State.FINISHED
         self.durable = self.batches
         self.pending_bytes = 0
-        return Ack(self.durable, done=True)
+        return Ack(self.durable, done=True, kept_sequence=self.batches)
 
     def _require(self, state: State, what: str) -> None:
         if self.state is not state:

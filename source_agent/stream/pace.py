@@ -62,10 +62,16 @@ class Pace:
         self._bucket = Bucket()
         self._lock = threading.Lock()
 
-    def paced(self, frames: Iterator[bytes], over: Callable[[], bool]) -> Iterator[bytes]:
-        """``frames``, each held back until it may go; all at once when ``over`` says that the stream has ended."""
+    def paced(
+        self, frames: Iterator[bytes], over: Callable[[], bool], held: Callable[[], None] = unlimited
+    ) -> Iterator[bytes]:
+        """``frames``, each held back until it may go; all at once when ``over`` says that the stream has ended.
+
+        ``held`` is told again and again while a frame is held back.
+        """
         for frame in frames:
             while not over() and (wait := self._take(len(frame))):
+                held()
                 self._clock.sleep(min(wait, SLICE_SECONDS))
             yield frame
 

@@ -14,7 +14,9 @@ from common.errors import FencedError, NotFoundError, PreconditionError, Protoco
 from common.ids import DiskKey, ReplicaId, SyncId
 from target_appliance.catalog.model import Lease
 from target_appliance.identity.authn import Identity
+from target_appliance.receive.claim import Claim
 from target_appliance.recovery.staging import StagedSync
+from target_appliance.recovery.types import DiskProgress
 
 LEASE_SECONDS: Final = 60.0
 """Silence after which another agent may take the replica."""
@@ -37,39 +39,87 @@ class OpenSync:
     """Monotonic time of the last renewal."""
     heard: float
     """Monotonic time of the last sign of life."""
-    writing: set[DiskKey] = field(default_factory=set)
+    writing: dict[DiskKey, Claim] = field(default_factory=dict)
+    """By disk the stream that writes it."""
     finished: set[DiskKey] = field(default_factory=set)
-    streams: list[Any] = field(default_factory=list)
-    """The calls that write it, for telling that they are alive though silent."""
+    spoiled: set[DiskKey] = field(default_factory=set)
+    """Disks whose stream broke a rule: they can never be complete."""
     over: str = ""
     """Why nothing more is accepted; empty while it is open."""
+    committing: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def claim(self, disk: DiskKey, stream: Any) -> None:
-        """A stream starts to write ``disk``: once per sync."""
+    @property
+    def streams(self) -> tuple[Any, ...]:
+        """The calls that write it, for telling that they are alive though silent."""
+        return tuple(claim.stream for claim in tuple(self.writing.values()))
+
+    def claim(self, disk: DiskKey, stream: Any) -> Claim:
+        """A stream starts to write ``disk``: one at a time, and none when it is complete."""
         with self.lock:
             self.require_open()
             if disk not in self.staged.disks:
                 raise ProtocolError(
                     f"disk {disk} is not part of the sync", subject=f"disk {disk}", next_step="sync again"
                 )
-            if disk in self.writing or disk in self.finished:
+            if disk in self.writing or disk in self.finished or disk in self.spoiled:
                 raise ProtocolError(f"disk {disk} is written twice", subject=f"disk {disk}", next_step="sync again")
-            self.writing.add(disk)
-            self.streams.append(stream)
+            claim = self.writing[disk] = Claim(disk, stream, self.staged.disk(disk))
+            return claim
 
-    def settle(self, disk: DiskKey, stream: Any) -> None:
-        """``disk`` is complete and durable."""
+    def settle(self, claim: Claim) -> None:
+        """The claim's disk is complete and durable."""
         with self.lock:
-            self.writing.discard(disk)
-            self.finished.add(disk)
-            self.streams.remove(stream)
+            self._let_go(claim)
+            self.finished.add(claim.disk)
 
-    def give_up(self, stream: Any) -> None:
-        """A stream broke. Its disk stays claimed; the call is let go, or gRPC counts it against its connection."""
+    def rest(self, claim: Claim) -> None:
+        """The network ended a stream: its disk waits for the next one, without files or buffers.
+
+        Raises:
+            StoreError, StoreFullError: what was appended cannot be made durable.
+        """
+        claim.rest()
         with self.lock:
-            if stream in self.streams:
-                self.streams.remove(stream)
+            self._let_go(claim)
+
+    def spoil(self, claim: Claim) -> None:
+        """A stream broke a rule: its disk can never be complete, so its files need not wait for the sync's end."""
+        with self.lock:
+            if claim.revoked:
+                return
+            self._let_go(claim)
+            self.spoiled.add(claim.disk)
+        claim.spoil()
+
+    def resume(self) -> tuple[DiskProgress, ...]:
+        """End all streams and tell how far each disk is.
+
+        Raises:
+            FencedError: the sync is over.
+            PreconditionError: a disk is spoiled.
+            TargetUnavailableError: the store is busy with a write of one of the streams; ask again.
+            StoreError, StoreFullError: what arrived cannot be made durable.
+        """
+        for claim in tuple(self.writing.values()):
+            claim.revoke()
+        with self.lock:
+            self.require_open()
+            if self.spoiled:
+                raise PreconditionError(
+                    f"disk {min(self.spoiled)} can never be complete: its stream broke a rule, or the store failed",
+                    subject=f"sync {self.sync}",
+                    next_step="begin a new sync",
+                )
+            self.writing.clear()
+            found = self.staged.progress()
+            self.finished.update(one.disk for one in found if one.finished)
+            return found
+
+    def _let_go(self, claim: Claim) -> None:
+        """The call too: gRPC counts one that is kept against its connection."""
+        if self.writing.get(claim.disk) is claim:
+            del self.writing[claim.disk]
 
     def require_open(self) -> None:
         """Raises FencedError when the sync is over."""
@@ -81,13 +131,19 @@ class OpenSync:
         with self.lock:
             self.require_open()
             missing = sorted(set(self.staged.disks) - self.finished)
-            if missing or self.writing:
+            if missing:
                 raise PreconditionError(
-                    f"disk {missing[0] if missing else min(self.writing)} is not complete",
+                    f"disk {missing[0]} is not complete",
                     subject=f"sync {self.sync}",
                     next_step="send every disk before the commit",
                 )
             self.over = "it is being committed"
+            self.committing = True
+
+
+def no_such_sync(sync: SyncId) -> NotFoundError:
+    """The one answer for a sync that is none, or another's."""
+    return NotFoundError("no such sync is open", subject=f"sync {sync}", next_step="begin a new sync")
 
 
 class OpenSyncs:
@@ -117,11 +173,18 @@ class OpenSyncs:
             NotFoundError: there is none, or it is another's: the answers are the same.
             FencedError: its lease was taken over.
         """
+        entry = self.find(owner, sync)
+        if entry is None:
+            raise no_such_sync(sync)
+        self.touch(entry)
+        return entry
+
+    def find(self, owner: Identity, sync: SyncId) -> OpenSync | None:
+        """The caller's sync, over or not; None when there is none, or it is another's."""
         with self._lock:
             entry = self._by_id.get(sync)
         if entry is None or (entry.owner.tenant, entry.owner.agent) != (owner.tenant, owner.agent):
-            raise NotFoundError("no such sync is open", subject=f"sync {sync}", next_step="begin a new sync")
-        self.touch(entry)
+            return None
         return entry
 
     def touch(self, entry: OpenSync) -> None:
@@ -150,7 +213,7 @@ class OpenSyncs:
         """Those whose lease has lapsed: no sign of life for LEASE_SECONDS."""
         limit = self._clock.monotonic() - LEASE_SECONDS
         with self._lock:
-            return [entry for entry in self._by_id.values() if entry.heard < limit]
+            return [entry for entry in self._by_id.values() if entry.heard < limit and not entry.committing]
 
     def all(self) -> list[OpenSync]:
         """Every open sync."""

@@ -47,6 +47,10 @@ class Stream(Protocol):
         """The disk is complete and durable."""
         ...
 
+    def cut(self) -> None:
+        """The frames ended before a done frame, as they do when the connection breaks; another stream may go on."""
+        ...
+
 
 def receive(frames: Iterable[bytes], stream: Stream) -> Iterator[wire.WriteAck]:
     """Acks for ``frames``, as they become true.
@@ -57,12 +61,14 @@ def receive(frames: Iterable[bytes], stream: Stream) -> Iterator[wire.WriteAck]:
     """
     machine = Receiver()
     disk: Disk | None = None
+    answer_each = False
     for frame in frames:
         event = codec.decode(frame)
         if isinstance(event, Open):
             if disk is not None:
                 raise _out_of_place("a second open frame")
             disk, capacity_bytes = stream.open(event)
+            answer_each = event.answer_each
             machine.opened(grain_count(capacity_bytes))
             continue
         if disk is None:
@@ -73,9 +79,12 @@ def receive(frames: Iterable[bytes], stream: Stream) -> Iterator[wire.WriteAck]:
             if machine.pending_bytes >= DURABLE_BYTES:
                 disk.sync()
                 yield codec.encode_ack(machine.made_durable())
+            elif answer_each:
+                yield codec.encode_ack(machine.kept())
         else:
             yield codec.encode_ack(_complete(event, machine, disk, stream))
             return
+    stream.cut()
     raise ProtocolError(
         "the stream ended before its done frame", subject="stream", next_step="sync again; nothing was committed"
     )

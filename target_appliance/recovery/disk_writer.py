@@ -13,6 +13,7 @@ from common.sync.events import GrainRecord
 from target_appliance.recovery import names
 from target_appliance.recovery.describe import sealed_descriptor
 from target_appliance.recovery.digests import DigestedFile, DigestListWriter
+from target_appliance.recovery.resting_file import RestingFile
 from target_appliance.recovery.types import DiskRecord, DiskSpec
 from target_appliance.seal.grain import NONCE_BYTES, OVERHEAD_BYTES, PAYLOAD_MOST_BYTES, GrainSealer
 from target_appliance.seal.keys import DataKey, Entropy
@@ -79,9 +80,10 @@ class SealedDiskWriter:
         self._record: DiskRecord | None = None
         spec = place.spec
         with ExitStack() as undo:
-            self._list_file = undo.enter_context(closing(place.store.create(self._path(names.digests_file(spec.key)))))
+            self._resting: list[RestingFile] = []
+            self._list_file = undo.enter_context(closing(self._create(names.digests_file(spec.key))))
             self._list = DigestListWriter(self._list_file, key.replica, spec.key, place.point)
-            manifest = place.store.create(self._path(names.manifest_file(spec.key)))
+            manifest = self._create(names.manifest_file(spec.key))
             self._manifest_file = undo.enter_context(closing(DigestedFile(manifest)))
             self._manifest = ManifestWriter(self._manifest_file, key, place.point, place.sync, place.entropy)
             if len(self._capacities) > 1:
@@ -123,12 +125,31 @@ class SealedDiskWriter:
             if self._extent_file is not None:
                 self._extent_file.sync()
 
+    def rest(self) -> None:
+        """Make durable what was appended, and hold neither files nor the sealing buffer until the next append."""
+        with self._lock:
+            if self._record is None:
+                with self._guarded():
+                    self._buffer = memoryview(b"")
+                    for file in self._resting:
+                        file.rest()
+
     def finish(self) -> None:
         """Complete all files, durable and read-only; again does nothing."""
         with self._lock:
             if self._record is None:
                 with self._guarded():
                     self._record = self._finish()
+
+    @property
+    def finished(self) -> bool:
+        """Whether all files are complete and durable."""
+        return self._record is not None
+
+    @property
+    def next_grain(self) -> int:
+        """The lowest grain that may be appended; what was appended below it is durable after ``sync`` or ``rest``."""
+        return self._last_grain + 1
 
     @property
     def record(self) -> DiskRecord:
@@ -203,7 +224,7 @@ class SealedDiskWriter:
             capacity = self._capacities[self._extents_begun]
             name = self._extent_name(self._extents_begun)
             embedded = self._descriptor().embedded() if len(self._capacities) == 1 else None
-            self._extent_file = DigestedFile(self._place.store.create(self._path(name)))
+            self._extent_file = DigestedFile(self._create(name))
             self._extent = ExtentWriter(self._extent_file, capacity, embedded)
             self._extents_begun += 1
         return self._extent
@@ -224,9 +245,14 @@ class SealedDiskWriter:
 
     def _write_descriptor(self) -> None:
         name = names.disk_file(self._place.spec.key)
-        with closing(DigestedFile(self._place.store.create(self._path(name)))) as file:
+        with closing(DigestedFile(self._create(name))) as file:
             file.append([self._descriptor().encode()])
             self._settle(name, file)
+
+    def _create(self, name: str) -> RestingFile:
+        file = RestingFile(self._place.store, self._path(name))
+        self._resting.append(file)
+        return file
 
     def _descriptor(self) -> Descriptor:
         return sealed_descriptor(self._place.spec, self._place.point, self._place.base_point)

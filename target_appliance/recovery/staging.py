@@ -22,7 +22,13 @@ from target_appliance.recovery.disk_writer import (
     Failpoint,
     SealedDiskWriter,
 )
-from target_appliance.recovery.types import NO_PARENT_HASH, CommittedPoint, PointRecord, SyncHeader
+from target_appliance.recovery.types import (
+    NO_PARENT_HASH,
+    CommittedPoint,
+    DiskProgress,
+    PointRecord,
+    SyncHeader,
+)
 from target_appliance.seal.keys import DataKey, Entropy
 from target_appliance.store.port import Store
 
@@ -99,6 +105,25 @@ class StagedSync:
                 place = DiskPlace(self._store, self._folder, spec, plan.sync, plan.point, plan.bases[key], plan.entropy)
                 writer = self._writers[key] = SealedDiskWriter(place, plan.keys[key], self._failpoint)
             return writer
+
+    def progress(self) -> tuple[DiskProgress, ...]:
+        """How far each disk is, after what was appended was made durable. No stream may be writing.
+
+        Raises:
+            StoreError, StoreFullError: a disk cannot be made durable, or failed before: the sync is to be discarded.
+            FencedError: the sync was committed or discarded.
+        """
+        with self._lock:
+            self._require_open()
+            return tuple(self._progress(key) for key in self.disks)
+
+    def _progress(self, key: DiskKey) -> DiskProgress:
+        writer = self._writers.get(key)
+        if writer is None:
+            return DiskProgress(key, finished=False, next_grain=0)
+        if not writer.finished:
+            writer.sync()
+        return DiskProgress(key, finished=writer.finished, next_grain=writer.next_grain)
 
     def commit(self) -> CommittedPoint:
         """Make all disks one point, durable and for good.

@@ -97,3 +97,12 @@ class CommittedPoint:
     number: PointNumber
     record_hash: bytes
     stored_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class DiskProgress:
+    """How far a disk of an open sync is: complete, or all of it durable that was sent below ``next_grain``."""
+
+    disk: DiskKey
+    finished: bool
+    next_grain: int

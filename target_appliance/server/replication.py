@@ -4,16 +4,18 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Final
 
+import grpc
+
 from common import log
 from common.clock import Clock
-from common.errors import InvalidInputError, KeysapartError
-from common.ids import ReplicaId, TenantId, new_sync_id, parse_disk_key, parse_replica, parse_sync
+from common.errors import InvalidInputError, KeysapartError, TargetUnavailableError
+from common.ids import ReplicaId, SyncId, TenantId, new_sync_id, parse_disk_key, parse_replica, parse_sync
 from common.sync.events import MAX_FRAME_BYTES, PROTOCOL_VERSION, WINDOW_BYTES, Open
 from common.wire.v1 import replication_pb2 as wire
 from target_appliance.catalog.catalog import Catalog
-from target_appliance.receive.open_sync import LEASE_SECONDS, OpenSync, OpenSyncs
+from target_appliance.receive.claim import Claim
+from target_appliance.receive.open_sync import LEASE_SECONDS, OpenSync, OpenSyncs, no_such_sync
 from target_appliance.receive.receiver import Disk, receive
-from target_appliance.recovery.disk_writer import SealedDiskWriter
 from target_appliance.recovery.vault import Vault
 from target_appliance.server import wire_types
 from target_appliance.server.edge import Call
@@ -103,6 +105,9 @@ class ReplicationService:
         stream = _DiskStream(self._syncs, self._watch, call)
         try:
             yield from receive(frames, stream)
+        except (grpc.RpcError, GeneratorExit):
+            stream.cut()
+            raise
         except BaseException:
             stream.given_up()
             raise
@@ -110,7 +115,7 @@ class ReplicationService:
     def RenewLease(self, request: wire.RenewLeaseRequest, call: Call) -> wire.RenewLeaseResponse:  # noqa: N802
         """A sign of life."""
         entry = self._syncs.get(call.caller, parse_sync(request.sync))
-        for stream in tuple(entry.streams):
+        for stream in entry.streams:
             self._watch.heard(stream)
         return wire.RenewLeaseResponse(lease_seconds=int(LEASE_SECONDS))
 
@@ -141,6 +146,29 @@ class ReplicationService:
             point=committed.number, record_hash=committed.record_hash, stored_bytes=committed.stored_bytes
         )
 
+    def ResumeSync(self, request: wire.ResumeSyncRequest, call: Call) -> wire.ResumeSyncResponse:  # noqa: N802
+        """How far a sync is after a cut; a sync that cannot go on is ended."""
+        caller = call.caller
+        sync, replica = parse_sync(request.sync), parse_replica(request.replica)
+        entry = self._syncs.find(caller, sync)
+        if entry is None:
+            return wire.ResumeSyncResponse(committed=self._committed(caller.tenant, replica, sync))
+        if entry.committing:
+            return wire.ResumeSyncResponse(committing=True)
+        self._vault.require_key(caller.tenant)
+        self._syncs.touch(entry)
+        try:
+            found = entry.resume()
+        except TargetUnavailableError:
+            raise
+        except KeysapartError as error:
+            self._end(entry, error.message)
+            raise
+        _log.info("sync resumed", tenant=caller.tenant, replica=replica, sync=sync)
+        return wire.ResumeSyncResponse(
+            disks=[wire.DiskProgress(disk=one.disk, finished=one.finished, next_grain=one.next_grain) for one in found]
+        )
+
     def AbortSync(self, request: wire.AbortSyncRequest, call: Call) -> wire.AbortSyncResponse:  # noqa: N802
         """The source gives up."""
         entry = self._syncs.get(call.caller, parse_sync(request.sync))
@@ -162,6 +190,14 @@ class ReplicationService:
         """The appliance stops: what is staged goes, so that nothing has to be swept at the next start."""
         for entry in self._syncs.all():
             self._end(entry, "the appliance stopped")
+
+    def _committed(self, tenant: TenantId, replica: ReplicaId, sync: SyncId) -> wire.CommitSyncResponse:
+        """The newest point, if ``sync`` made it. Raises NotFoundError."""
+        newest = self._vault.newest(tenant, replica)
+        if newest is None or newest.sync != sync:
+            raise no_such_sync(sync)
+        stored_bytes = self._vault.stored_bytes(tenant, replica, newest.number)
+        return wire.CommitSyncResponse(point=newest.number, record_hash=newest.record_hash, stored_bytes=stored_bytes)
 
     def _catch_up(self, tenant: TenantId, replica: ReplicaId) -> None:
         """Note every point that the catalog lacks: this one, and those whose commit ended between rename and row."""
@@ -190,16 +226,14 @@ class _DiskStream:
         self._watch = watch
         self._call = call
         self._entry: OpenSync | None = None
-        self._disk = parse_disk_key(0)
-        self._writer: SealedDiskWriter | None = None
+        self._claim: Claim | None = None
 
     def open(self, event: Open) -> tuple[Disk, int]:
         """See receiver.Stream."""
         entry = self._syncs.get(self._call.caller, event.sync)
-        entry.claim(event.disk, self._call.context)
-        self._entry, self._disk = entry, event.disk
-        self._writer = entry.staged.disk(event.disk)
-        return self._writer, entry.staged.disks[event.disk].capacity_bytes
+        self._claim = entry.claim(event.disk, self._call.context)
+        self._entry = entry
+        return self._claim, entry.staged.disks[event.disk].capacity_bytes
 
     def alive(self) -> None:
         """See receiver.Stream."""
@@ -209,12 +243,17 @@ class _DiskStream:
 
     def finished(self) -> None:
         """See receiver.Stream."""
-        if self._entry:
-            self._entry.settle(self._disk, self._call.context)
+        if self._entry and self._claim:
+            self._entry.settle(self._claim)
+
+    def cut(self) -> None:
+        """The stream ended before its time: the disk waits for the next one."""
+        if self._entry and self._claim:
+            claim, self._claim = self._claim, None
+            with suppress(KeysapartError):  # the next stream, or the commit, meets the same
+                self._entry.rest(claim)
 
     def given_up(self) -> None:
-        """The stream broke, so the disk can never be complete: its files and its memory need not wait for the lease."""
-        if self._entry and self._writer:
-            self._entry.give_up(self._call.context)
-            with suppress(KeysapartError):
-                self._writer.close()
+        """The stream broke a rule, or the store failed: the disk can never be complete."""
+        if self._entry and self._claim:
+            self._entry.spoil(self._claim)

@@ -42,5 +42,6 @@ POLICY: Final[dict[str, Row]] = {
     f"{_SERVICE}WriteDisk": Row(Role.AGENT, TenantRule.SYNC, streams=True, audit=True),
     f"{_SERVICE}RenewLease": Row(Role.AGENT, TenantRule.SYNC, streams=False, audit=False),
     f"{_SERVICE}CommitSync": Row(Role.AGENT, TenantRule.SYNC, streams=False, audit=True),
+    f"{_SERVICE}ResumeSync": Row(Role.AGENT, TenantRule.SYNC, streams=False, audit=True),
     f"{_SERVICE}AbortSync": Row(Role.AGENT, TenantRule.SYNC, streams=False, audit=True),
 }

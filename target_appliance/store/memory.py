@@ -61,6 +61,7 @@ class MemoryStore:
         self._lock = threading.Lock()
         self._files: dict[tuple[str, ...], bytearray] = {}
         self._folders: set[tuple[str, ...]] = {()}
+        self._protected: set[tuple[str, ...]] = set()
 
     def content(self, path: str) -> bytearray:
         """The bytes of a file, to look at or to damage."""
@@ -74,7 +75,24 @@ class MemoryStore:
             if names in self._files or names in self._folders:
                 raise _exists(path)
             content = self._files[names] = bytearray()
+            self._protected.discard(names)
         return MemoryWriteFile(content)
+
+    def reopen(self, path: str, size: int) -> MemoryWriteFile:
+        """See Store."""
+        names = split_path(path)
+        with self._lock:
+            if names not in self._files:
+                raise _missing(path)
+            content = self._files[names]
+            if names in self._protected or len(content) < size:
+                raise StoreError(
+                    f"opening {path} failed: it is read-only or too short",
+                    subject=f"store file {path}",
+                    next_step="check the store",
+                )
+            del content[size:]
+            return MemoryWriteFile(content)
 
     def open(self, path: str) -> MemoryReadFile:
         """See Store."""
@@ -136,6 +154,7 @@ class MemoryStore:
         with self._lock:
             if split_path(path) not in self._files:
                 raise _missing(path)
+            self._protected.add(split_path(path))
 
     def remove_tree(self, path: str) -> None:
         """See Store."""

@@ -75,6 +75,15 @@ class Store(Protocol):
         """A new file; its folder must exist. Raises AlreadyExistsError."""
         ...
 
+    def reopen(self, path: str, size: int) -> WriteFile:
+        """A file that is not protected yet, to be written on from byte ``size``; what lies behind is cut off.
+
+        Raises:
+            NotFoundError: there is no such file.
+            StoreError: it is shorter.
+        """
+        ...
+
     def open(self, path: str) -> ReadFile:
         """An existing regular file. Raises NotFoundError."""
         ...

@@ -25,6 +25,7 @@ from target_appliance.store.paths import split_path
 
 _FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_REOPEN_FLAGS: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 # O_NONBLOCK keeps a planted FIFO from hanging the open; regular files ignore it.
 _READ_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _PIECES_MOST: Final = 512
@@ -61,10 +62,10 @@ def _translated(path: str, doing: str) -> Iterator[None]:
 class PosixWriteFile(Closing):
     """See WriteFile. After a failed write or sync every later call fails: the kernel may have dropped the pages."""
 
-    def __init__(self, descriptor: int, path: str) -> None:
+    def __init__(self, descriptor: int, path: str, position: int = 0) -> None:
         self._descriptor = descriptor
         self._path = path
-        self._position = 0
+        self._position = position
         self._failed = False
 
     @property
@@ -174,6 +175,19 @@ class PosixStore:
         """See Store."""
         with self._parent(path, "creating") as (folder, name):
             return PosixWriteFile(os.open(name, _CREATE_FLAGS, 0o600, dir_fd=folder), path)
+
+    def reopen(self, path: str, size: int) -> PosixWriteFile:
+        """See Store."""
+        with self._parent(path, "opening") as (folder, name):
+            descriptor = os.open(name, _REOPEN_FLAGS, dir_fd=folder)
+            try:
+                _require_writable(descriptor, size)
+                os.ftruncate(descriptor, size)
+                os.lseek(descriptor, size, os.SEEK_SET)
+            except BaseException:
+                os.close(descriptor)
+                raise
+            return PosixWriteFile(descriptor, path, size)
 
     def open(self, path: str) -> PosixReadFile:
         """See Store."""
@@ -296,3 +310,11 @@ def _store_root(root: Path) -> Iterator[None]:
             subject="store",
             next_step="create the folder, or correct store_dir in the configuration",
         ) from error
+
+
+def _require_writable(descriptor: int, size: int) -> None:
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or not found.st_mode & stat.S_IWUSR:
+        raise OSError(errno.EINVAL, "it is not a file that may be written")
+    if found.st_size < size:
+        raise OSError(errno.EINVAL, f"it has {found.st_size} bytes of {size}")

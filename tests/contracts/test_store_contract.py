@@ -74,6 +74,34 @@ def test_a_file_is_created_once(store):
     assert content(store, "a") == b"first"
 
 
+def test_a_file_is_written_on_after_it_was_closed(store):
+    put(store, "a", b"0123456789")
+
+    with store.reopen("a", 7) as file:
+        assert file.position == 7
+        file.overwrite(1, b"x")
+        file.append([b"new", b"er"])
+        file.sync()
+        assert file.position == 12
+
+    assert content(store, "a") == b"0x23456newer"
+
+
+def test_what_cannot_be_written_on(store):
+    put(store, "short", b"012")
+    put(store, "protected", b"0123456789")
+    store.protect("protected")
+    store.make_folder("folder")
+
+    with pytest.raises(NotFoundError):
+        store.reopen("absent", 0)
+    for path in ("short", "protected", "folder"):
+        with pytest.raises((StoreError, NotFoundError)):
+            store.reopen(path, 4)
+    assert content(store, "short") == b"012"
+    assert content(store, "protected") == b"0123456789"
+
+
 def test_a_file_needs_its_folder(store):
     with pytest.raises(NotFoundError):
         store.create("no/such")

@@ -26,6 +26,7 @@ class Relay:
         self._lock = threading.Lock()
         self._open: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
+        self.connections = 0
         self.to_target = 0
         self.from_target = 0
         self.seen: list[bytes] = []
@@ -76,7 +77,10 @@ class Relay:
                 near.close()
                 continue
             far.settimeout(None)
+            for end in (near, far):
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._open += [near, far]
+            self.connections += 1
             self._start(self._pass, near, far, True)
             self._start(self._pass, far, near, False)
 

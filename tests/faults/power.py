@@ -56,6 +56,11 @@ class RecordingStore(MemoryStore):
         self.steps.append(Step("create", path))
         return RecordingFile(file, path, self.steps)
 
+    def reopen(self, path, size):
+        file = super().reopen(path, size)
+        self.steps.append(Step("truncate", path, offset=size))
+        return RecordingFile(file, path, self.steps)
+
     def make_folder(self, path):
         super().make_folder(path)
         self.steps.append(Step("make_folder", path))
@@ -78,7 +83,7 @@ def unsure(steps):
     found = set()
     for number, step in enumerate(steps):
         if step.name == "sync":
-            found -= {at for at in found if steps[at].name == "write" and steps[at].path == step.path}
+            found -= {at for at in found if steps[at].name in ("write", "truncate") and steps[at].path == step.path}
         elif step.name == "sync_folder":
             sure = {at for at in found if step.path in _folders(steps[at])}
             moved = {steps[at].path for at in sure if steps[at].name == "rename"}
@@ -90,7 +95,7 @@ def unsure(steps):
 
 def _folders(step):
     """Folders whose sync makes the step sure."""
-    if step.name == "write":
+    if step.name in ("write", "truncate"):
         return set()
     return {folder_of(step.path)} if step.name != "rename" else {folder_of(step.other)}
 
@@ -131,6 +136,8 @@ def replay(store, steps, lost):
             content = store._files[path]
             content.extend(bytes(max(0, step.offset - len(content))))
             content[step.offset : step.offset + len(step.data)] = step.data
+        elif step.name == "truncate" and path in store._files:
+            del store._files[path][step.offset :]
         elif step.name == "make_folder":
             store.make_folder(step.path)
         elif step.name == "rename" and (path in store._files or path in store._folders):

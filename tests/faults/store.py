@@ -96,6 +96,10 @@ class FaultStore:
         self.trap.call("create", path)
         return FaultFile(self._inner.create(path), path, self.trap)
 
+    def reopen(self, path, size):
+        self.trap.call("reopen", path)
+        return FaultFile(self._inner.reopen(path, size), path, self.trap)
+
     def open(self, path):
         self.trap.call("open", path)
         return FaultFile(self._inner.open(path), path, self.trap)

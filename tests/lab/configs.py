@@ -18,6 +18,7 @@ address = "127.0.0.1:{lab.data_port}"
 ca_file = "agent/ca.crt"
 certificate_file = "agent/agent.crt"
 key_file = "agent/agent.key"
+unreachable_minutes = 0
 
 [vcenter]
 host = "{lab.vcenter.host}"

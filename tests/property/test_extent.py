@@ -5,7 +5,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.extent import Extent, normalise, round_to_grains, split, total
+from common.extent import Extent, above, normalise, round_to_grains, split, total
 from common.grain import GRAIN_BYTES
 
 _extents = st.lists(st.builds(Extent, st.integers(0, 60), st.integers(0, 20)), max_size=8)
@@ -28,6 +28,13 @@ def test_normalise_keeps_the_bytes(extents):
     assert _is_normal(result)
     assert _bytes(result) == _bytes(extents)
     assert total(result) == len(_bytes(extents))
+
+
+@given(_extents, st.integers(0, 90))
+def test_above_keeps_what_lies_behind(extents, offset):
+    rest = above(normalise(extents), offset)
+    assert _is_normal(rest)
+    assert _bytes(rest) == {place for place in _bytes(extents) if place >= offset}
 
 
 @given(_extents, st.integers(1, 16))

@@ -50,6 +50,44 @@ def test_the_pair_agrees(steps, window):
     assert (sender.batches, sender.grains) == (receiver.batches, receiver.grains) == (sequence, grain)
 
 
+@given(
+    st.lists(st.tuples(st.integers(1, 3), st.integers(0, 900)), max_size=14),
+    st.lists(st.integers(0, 9), max_size=8),
+    st.sets(st.integers(0, 40)),
+)
+def test_cut_anywhere_each_grain_is_kept_once(batches, cuts, durable):
+    """Streams one after the other, each cut after so many events; the next carries what lies above the watermark."""
+    wanted, grain = [], 0
+    for gap, size in batches:
+        grain += gap
+        wanted += _records(grain, 1, size)
+    kept, events = [], 0
+    for length in [*cuts, None]:
+        above = kept[-1].grain + 1 if kept else 0
+        sender, receiver = Sender(2000), Receiver(2000)
+        sender.open(Open(SYNC, 2000, answer_each=True))
+        receiver.opened(grain + 1)
+        for sent, record in enumerate([record for record in wanted if record.grain >= above][:length], start=1):
+            events += 1
+            size = len(record.data)
+            if not sender.may_send(size, 1000):
+                sender.acknowledged(codec.decode_ack(codec.encode_ack(receiver.kept())))
+            if not sender.may_send(size, 1000):
+                sender.acknowledged(receiver.made_durable())
+            event = codec.decode(codec.encode(sender.batch(Batch(sent, [record]))))
+            receiver.batch(event)
+            kept += event.records
+            assert sender.under_way_bytes <= max(1000, size)
+            if events in durable:
+                sender.acknowledged(receiver.made_durable())
+                assert sender.under_way_bytes == sender.unacknowledged_bytes == 0
+        if length is None:
+            receiver.done(sender.done())
+            sender.acknowledged(receiver.finished())
+            assert sender.state is State.FINISHED
+    assert kept == wanted
+
+
 def _streaming():
     receiver = Receiver(window_bytes=4096)
     receiver.opened(10)
@@ -111,7 +149,7 @@ def test_moves_out_of_place_are_refused():
     sender.batch(Batch(1, _records(0, 1, 90)))
     with pytest.raises(ProtocolError, match="window"):
         sender.batch(Batch(2, _records(1, 1, 90)))
-    for ack in (Ack(2), Ack(1, done=True)):
+    for ack in (Ack(2), Ack(0, kept_sequence=2), Ack(1, done=True)):
         with pytest.raises(ProtocolError):
             sender.acknowledged(ack)
     sender.acknowledged(Ack(1))

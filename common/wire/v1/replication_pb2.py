@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n common/wire/v1/replication.proto\x12\x0ckeysapart.v1\"\xea\x01\n\x04\x44isk\x12\x0b\n\x03key\x18\x01 \x01(\r\x12\x0c\n\x04uuid\x18\x02 \x01(\t\x12\r\n\x05label\x18\x03 \x01(\t\x12\x16\n\x0e\x63\x61pacity_bytes\x18\x04 \x01(\x04\x12\x14\n\x0c\x62\x61\x63king_path\x18\x05 \x01(\t\x12\x11\n\tchange_id\x18\x06 \x01(\t\x12\x11\n\tencrypted\x18\x07 \x01(\x08\x12\x12\n\ncontroller\x18\x08 \x01(\t\x12\x0b\n\x03\x62us\x18\t \x01(\r\x12\x0c\n\x04unit\x18\n \x01(\r\x12\x0f\n\x07\x61\x64\x61pter\x18\x0b \x01(\t\x12$\n\x04kind\x18\x0c \x01(\x0e\x32\x16.keysapart.v1.SyncKind\"\x8b\x01\n\x05Point\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x14\n\x0ctime_seconds\x18\x02 \x01(\x03\x12$\n\x04kind\x18\x03 \x01(\x0e\x32\x16.keysapart.v1.SyncKind\x12!\n\x05\x64isks\x18\x04 \x03(\x0b\x32\x12.keysapart.v1.Disk\x12\x13\n\x0brecord_hash\x18\x05 \x01(\x0c\")\n\x16\x44\x65scribeReplicaRequest\x12\x0f\n\x07replica\x18\x01 \x01(\t\"\x9d\x01\n\x17\x44\x65scribeReplicaResponse\x12#\n\x06newest\x18\x01 \x01(\x0b\x32\x13.keysapart.v1.Point\x12\x17\n\x0fmax_frame_bytes\x18\x02 \x01(\r\x12\x14\n\x0cwindow_bytes\x18\x03 \x01(\r\x12\x13\n\x0bmax_streams\x18\x04 \x01(\r\x12\x19\n\x11protocol_versions\x18\x05 \x03(\r\"\xdf\x01\n\x10\x42\x65ginSyncRequest\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x0f\n\x07replica\x18\x02 \x01(\t\x12\x0f\n\x07vm_name\x18\x03 \x01(\t\x12\x12\n\nbase_point\x18\x04 \x01(\r\x12$\n\x04kind\x18\x05 \x01(\x0e\x32\x16.keysapart.v1.SyncKind\x12!\n\x05\x64isks\x18\x06 \x03(\x0b\x32\x12.keysapart.v1.Disk\x12\x1d\n\x15snapshot_time_seconds\x18\x07 \x01(\x03\x12\x13\n\x0b\x63onsistency\x18\x08 \x01(\t\"G\n\x11\x42\x65ginSyncResponse\x12\x0c\n\x04sync\x18\x01 \x01(\t\x12\r\n\x05point\x18\x02 \x01(\r\x12\x15\n\rlease_seconds\x18\x03 \x01(\r\"*\n\nGrainRange\x12\r\n\x05\x66irst\x18\x01 \x01(\r\x12\r\n\x05\x63ount\x18\x02 \x01(\r\"Z\n\x12GetManifestRequest\x12\x0c\n\x04sync\x18\x01 \x01(\t\x12\x0c\n\x04\x64isk\x18\x02 \x01(\r\x12(\n\x06ranges\x18\x03 \x03(\x0b\x32\x18.keysapart.v1.GrainRange\"1\n\rManifestChunk\x12\x0f\n\x07indices\x18\x01 \x01(\x0c\x12\x0f\n\x07\x64igests\x18\x02 \x01(\x0c\"\x92\x01\n\nWriteFrame\x12\'\n\x04open\x18\x01 \x01(\x0b\x32\x17.keysapart.v1.WriteOpenH\x00\x12)\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x18.keysapart.v1.GrainBatchH\x00\x12\'\n\x04\x64one\x18\x03 \x01(\x0b\x32\x17.keysapart.v1.WriteDoneH\x00\x42\x07\n\x05\x66rame\"\'\n\tWriteOpen\x12\x0c\n\x04sync\x18\x01 \x01(\t\x12\x0c\n\x04\x64isk\x18\x02 \x01(\r\"i\n\nGrainBatch\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\r\n\x05index\x18\x02 \x03(\r\x12\x0c\n\x04kind\x18\x03 \x01(\x0c\x12\x0e\n\x06\x64igest\x18\x04 \x01(\x0c\x12\x0e\n\x06length\x18\x05 \x03(\r\x12\x0c\n\x04\x64\x61ta\x18\x06 \x01(\x0c\",\n\tWriteDone\x12\x0f\n\x07\x62\x61tches\x18\x01 \x01(\x04\x12\x0e\n\x06grains\x18\x02 \x01(\x04\"2\n\x08WriteAck\x12\x18\n\x10\x64urable_sequence\x18\x01 \x01(\x04\x12\x0c\n\x04\x64one\x18\x02 \x01(\x08\"!\n\x11RenewLeaseRequest\x12\x0c\n\x04sync\x18\x01 \x01(\t\"+\n\x12RenewLeaseResponse\x12\x15\n\rlease_seconds\x18\x01 \x01(\r\"!\n\x11\x43ommitSyncRequest\x12\x0c\n\x04sync\x18\x01 \x01(\t\"N\n\x12\x43ommitSyncResponse\x12\r\n\x05point\x18\x01 \x01(\r\x12\x13\n\x0brecord_hash\x18\x02 \x01(\x0c\x12\x14\n\x0cstored_bytes\x18\x03 \x01(\x04\"/\n\x10\x41\x62ortSyncRequest\x12\x0c\n\x04sync\x18\x01 \x01(\t\x12\r\n\x05\x63\x61use\x18\x02 \x01(\t\"\x13\n\x11\x41\x62ortSyncResponse*e\n\x08SyncKind\x12\x19\n\x15SYNC_KIND_UNSPECIFIED\x10\x00\x12\x12\n\x0eSYNC_KIND_FULL\x10\x01\x12\x13\n\x0fSYNC_KIND_DELTA\x10\x02\x12\x15\n\x11SYNC_KIND_COMPARE\x10\x03\x32\xbe\x04\n\x0bReplication\x12^\n\x0f\x44\x65scribeReplica\x12$.keysapart.v1.DescribeReplicaRequest\x1a%.keysapart.v1.DescribeReplicaResponse\x12L\n\tBeginSync\x12\x1e.keysapart.v1.BeginSyncRequest\x1a\x1f.keysapart.v1.BeginSyncResponse\x12N\n\x0bGetManifest\x12 .keysapart.v1.GetManifestRequest\x1a\x1b.keysapart.v1.ManifestChunk0\x01\x12\x41\n\tWriteDisk\x12\x18.keysapart.v1.WriteFrame\x1a\x16.keysapart.v1.WriteAck(\x01\x30\x01\x12O\n\nRenewLease\x12\x1f.keysapart.v1.RenewLeaseRequest\x1a .keysapart.v1.RenewLeaseResponse\x12O\n\nCommitSync\x12\x1f.keysapart.v1.CommitSyncRequest\x1a .keysapart.v1.CommitSyncResponse\x12L\n\tAbortSync\x12\x1e.keysapart.v1.AbortSyncRequest\x1a\x1f.keysapart.v1.AbortSyncResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n common/wire/v1/replication.proto\x12\x0ckeysapart.v1\"\xea\x01\n\x04\x44isk\x12\x0b\n\x03key\x18\x01 \x01(\r\x12\x0c\n\x04uuid\x18\x02 \x01(\t\x12\r\n\x05label\x18\x03 \x01(\t\x12\x16\n\x0e\x63\x61pacity_bytes\x18\x04 \x01(\x04\x12\x14\n\x0c\x62\x61\x63king_path\x18\x05 \x01(\t\x12\x11\n\tchange_id\x18\x06 \x01(\t\x12\x11\n\tencrypted\x18\x07 \x01(\x08\x12\x12\n\ncontroller\x18\x08 \x01(\t\x12\x0b\n\x03\x62us\x18\t \x01(\r\x12\x0c\n\x04unit\x18\n \x01(\r\x12\x0f\n\x07\x61\x64\x61pter\x18\x0b \x01(\t\x12$\n\x04kind\x18\x0c \x01(\x0e\x32\x16.keysapart.v1.SyncKind\"\x8b\x01\n\x05Point\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x14\n\x0ctime_seconds\x18\x02 \x01(\x03\x12$\n\x04kind\x18\x03 \x01(\x0e\x32\x16.keysapart.v1.SyncKind\x12!\n\x05\x64isks\x18\x04 \x03(\x0b\x32\x12.keysapart.v1.Disk\x12\x13\n\x0brecord_hash\x18\x05 \x01(\x0c\")\n\x16\x44\x65scribeReplicaRequest\x12\x0f\n\x07replica\x18\x01 \x01(\t\"\x9d\x01\n\x17\x44\x65scribeReplicaResponse\x12#\n\x06newest\x18\x01 \x01(\x0b\x32\x13.keysapart.v1.Point\x12\x17\n\x0fmax_frame_bytes\x18\x02 \x01(\r\x12\x14\n\x0cwindow_bytes\x18\x03 \x01(\r\x12\x13\n\x0bmax_streams\x18\x04 \x01(\r\x12\x19\n\x11protocol_versions\x18\x05 \x03(\r\"\xdf\x01\n\x10\x42\x65ginSyncRequest\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x0f\n\x07replica\x18\x02 \x01(\t\x12\x0f\n\x07vm_name\x18\x03 \x01(\t\x12\x12\n\nbase_point\x18\x04 \x01(\r\x12$\n\x04kind\x18\x05 \x01(\x0e\x32\x16.keysapart.v1.SyncKind\x12!\n\x05\x64isks\x18\x06 \x03(\x0b\x32\x12.keysapart.v1.Disk\x12\x1d\n\x15snapshot_time_seconds\x18\x07 \x01(\x03\x12\x13\n\x0b\x63onsistency\x18\x08 \x01(\t\"G\n\x11\x42\x65ginSyncResponse\x12\x0c\n\x04sync\x18\x01 \x01(\t\x12\r\n\x05point\x18\x02 \x01(\r\x12\x15\n\rlease_seconds\x18\x03 \x01(\r\"*\n\nGrainRange\x12\r\n\x05\x66irst\x18\x01 \x01(\r\x12\r\n\x05\x63ount\x18\x02 \x01(\r\"Z\n\x12GetManifestRequest\x12\x0c\n\x04sync\x18\x01 \x01(\t\x12\x0c\n\x04\x64isk\x18\x02 \x01(\r\x12(\n\x06ranges\x18\x03 \x03(\x0b\x32\x18.keysapart.v1.GrainRange\"1\n\rManifestChunk\x12\x0f\n\x07indices\x18\x01 \x01(\x0c\x12\x0f\n\x07\x64igests\x18\x02 \x01(\x0c\"\x92\x01\n\nWriteFrame\x12\'\n\x04open\x18\x01 \x01(\x0b\x32\x17.keysapart.v1.WriteOpenH\x00\x12)\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x18.keysapart.v1.GrainBatchH\x00\x12\'\n\x04\x64one\x18\x03 \x01(\x0b\x32\x17.keysapart.v1.WriteDoneH\x00\x42\x07\n\x05\x66rame\"<\n\tWriteOpen\x12\x0c\n\x04sync\x18\x01 \x01(\t\x12\x0c\n\x04\x64isk\x18\x02 \x01(\r\x12\x13\n\x0b\x61nswer_each\x18\x03 \x01(\x08\"i\n\nGrainBatch\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\r\n\x05index\x18\x02 \x03(\r\x12\x0c\n\x04kind\x18\x03 \x01(\x0c\x12\x0e\n\x06\x64igest\x18\x04 \x01(\x0c\x12\x0e\n\x06length\x18\x05 \x03(\r\x12\x0c\n\x04\x64\x61ta\x18\x06 \x01(\x0c\",\n\tWriteDone\x12\x0f\n\x07\x62\x61tches\x18\x01 \x01(\x04\x12\x0e\n\x06grains\x18\x02 \x01(\x04\"I\n\x08WriteAck\x12\x18\n\x10\x64urable_sequence\x18\x01 \x01(\x04\x12\x0c\n\x04\x64one\x18\x02 \x01(\x08\x12\x15\n\rkept_sequence\x18\x03 \x01(\x04\"!\n\x11RenewLeaseRequest\x12\x0c\n\x04sync\x18\x01 \x01(\t\"+\n\x12RenewLeaseResponse\x12\x15\n\rlease_seconds\x18\x01 \x01(\r\"!\n\x11\x43ommitSyncRequest\x12\x0c\n\x04sync\x18\x01 \x01(\t\"N\n\x12\x43ommitSyncResponse\x12\r\n\x05point\x18\x01 \x01(\r\x12\x13\n\x0brecord_hash\x18\x02 \x01(\x0c\x12\x14\n\x0cstored_bytes\x18\x03 \x01(\x04\"2\n\x11ResumeSyncRequest\x12\x0c\n\x04sync\x18\x01 \x01(\t\x12\x0f\n\x07replica\x18\x02 \x01(\t\"\x88\x01\n\x12ResumeSyncResponse\x12\x33\n\tcommitted\x18\x01 \x01(\x0b\x32 .keysapart.v1.CommitSyncResponse\x12\x12\n\ncommitting\x18\x02 \x01(\x08\x12)\n\x05\x64isks\x18\x03 \x03(\x0b\x32\x1a.keysapart.v1.DiskProgress\"B\n\x0c\x44iskProgress\x12\x0c\n\x04\x64isk\x18\x01 \x01(\r\x12\x10\n\x08\x66inished\x18\x02 \x01(\x08\x12\x12\n\nnext_grain\x18\x03 \x01(\r\"/\n\x10\x41\x62ortSyncRequest\x12\x0c\n\x04sync\x18\x01 \x01(\t\x12\r\n\x05\x63\x61use\x18\x02 \x01(\t\"\x13\n\x11\x41\x62ortSyncResponse*e\n\x08SyncKind\x12\x19\n\x15SYNC_KIND_UNSPECIFIED\x10\x00\x12\x12\n\x0eSYNC_KIND_FULL\x10\x01\x12\x13\n\x0fSYNC_KIND_DELTA\x10\x02\x12\x15\n\x11SYNC_KIND_COMPARE\x10\x03\x32\x8f\x05\n\x0bReplication\x12^\n\x0f\x44\x65scribeReplica\x12$.keysapart.v1.DescribeReplicaRequest\x1a%.keysapart.v1.DescribeReplicaResponse\x12L\n\tBeginSync\x12\x1e.keysapart.v1.BeginSyncRequest\x1a\x1f.keysapart.v1.BeginSyncResponse\x12N\n\x0bGetManifest\x12 .keysapart.v1.GetManifestRequest\x1a\x1b.keysapart.v1.ManifestChunk0\x01\x12\x41\n\tWriteDisk\x12\x18.keysapart.v1.WriteFrame\x1a\x16.keysapart.v1.WriteAck(\x01\x30\x01\x12O\n\nRenewLease\x12\x1f.keysapart.v1.RenewLeaseRequest\x1a .keysapart.v1.RenewLeaseResponse\x12O\n\nCommitSync\x12\x1f.keysapart.v1.CommitSyncRequest\x1a .keysapart.v1.CommitSyncResponse\x12O\n\nResumeSync\x12\x1f.keysapart.v1.ResumeSyncRequest\x1a .keysapart.v1.ResumeSyncResponse\x12L\n\tAbortSync\x12\x1e.keysapart.v1.AbortSyncRequest\x1a\x1f.keysapart.v1.AbortSyncResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'common.wire.v1.replication_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SYNCKIND']._serialized_start=1778
-  _globals['_SYNCKIND']._serialized_end=1879
+  _globals['_SYNCKIND']._serialized_start=2081
+  _globals['_SYNCKIND']._serialized_end=2182
   _globals['_DISK']._serialized_start=51
   _globals['_DISK']._serialized_end=285
   _globals['_POINT']._serialized_start=288
@@ -54,25 +54,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WRITEFRAME']._serialized_start=1119
   _globals['_WRITEFRAME']._serialized_end=1265
   _globals['_WRITEOPEN']._serialized_start=1267
-  _globals['_WRITEOPEN']._serialized_end=1306
-  _globals['_GRAINBATCH']._serialized_start=1308
-  _globals['_GRAINBATCH']._serialized_end=1413
-  _globals['_WRITEDONE']._serialized_start=1415
-  _globals['_WRITEDONE']._serialized_end=1459
-  _globals['_WRITEACK']._serialized_start=1461
-  _globals['_WRITEACK']._serialized_end=1511
-  _globals['_RENEWLEASEREQUEST']._serialized_start=1513
-  _globals['_RENEWLEASEREQUEST']._serialized_end=1546
-  _globals['_RENEWLEASERESPONSE']._serialized_start=1548
-  _globals['_RENEWLEASERESPONSE']._serialized_end=1591
-  _globals['_COMMITSYNCREQUEST']._serialized_start=1593
-  _globals['_COMMITSYNCREQUEST']._serialized_end=1626
-  _globals['_COMMITSYNCRESPONSE']._serialized_start=1628
-  _globals['_COMMITSYNCRESPONSE']._serialized_end=1706
-  _globals['_ABORTSYNCREQUEST']._serialized_start=1708
-  _globals['_ABORTSYNCREQUEST']._serialized_end=1755
-  _globals['_ABORTSYNCRESPONSE']._serialized_start=1757
-  _globals['_ABORTSYNCRESPONSE']._serialized_end=1776
-  _globals['_REPLICATION']._serialized_start=1882
-  _globals['_REPLICATION']._serialized_end=2456
+  _globals['_WRITEOPEN']._serialized_end=1327
+  _globals['_GRAINBATCH']._serialized_start=1329
+  _globals['_GRAINBATCH']._serialized_end=1434
+  _globals['_WRITEDONE']._serialized_start=1436
+  _globals['_WRITEDONE']._serialized_end=1480
+  _globals['_WRITEACK']._serialized_start=1482
+  _globals['_WRITEACK']._serialized_end=1555
+  _globals['_RENEWLEASEREQUEST']._serialized_start=1557
+  _globals['_RENEWLEASEREQUEST']._serialized_end=1590
+  _globals['_RENEWLEASERESPONSE']._serialized_start=1592
+  _globals['_RENEWLEASERESPONSE']._serialized_end=1635
+  _globals['_COMMITSYNCREQUEST']._serialized_start=1637
+  _globals['_COMMITSYNCREQUEST']._serialized_end=1670
+  _globals['_COMMITSYNCRESPONSE']._serialized_start=1672
+  _globals['_COMMITSYNCRESPONSE']._serialized_end=1750
+  _globals['_RESUMESYNCREQUEST']._serialized_start=1752
+  _globals['_RESUMESYNCREQUEST']._serialized_end=1802
+  _globals['_RESUMESYNCRESPONSE']._serialized_start=1805
+  _globals['_RESUMESYNCRESPONSE']._serialized_end=1941
+  _globals['_DISKPROGRESS']._serialized_start=1943
+  _globals['_DISKPROGRESS']._serialized_end=2009
+  _globals['_ABORTSYNCREQUEST']._serialized_start=2011
+  _globals['_ABORTSYNCREQUEST']._serialized_end=2058
+  _globals['_ABORTSYNCRESPONSE']._serialized_start=2060
+  _globals['_ABORTSYNCRESPONSE']._serialized_end=2079
+  _globals['_REPLICATION']._serialized_start=2185
+  _globals['_REPLICATION']._serialized_end=2840
 # @@protoc_insertion_point(module_scope)

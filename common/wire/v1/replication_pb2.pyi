@@ -387,17 +387,21 @@ class WriteOpen(_message.Message):
 
     SYNC_FIELD_NUMBER: _builtins.int
     DISK_FIELD_NUMBER: _builtins.int
+    ANSWER_EACH_FIELD_NUMBER: _builtins.int
     sync: _builtins.str
     disk: _builtins.int
+    answer_each: _builtins.bool
+    """Wants an ack for every batch that was kept, durable or not: on a link that breaks, little should be under way."""
     def __init__(
         self,
         *,
         sync: _builtins.str = ...,
         disk: _builtins.int = ...,
+        answer_each: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["disk", b"disk", "sync", b"sync"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_each", b"answer_each", "disk", b"disk", "sync", b"sync"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -479,19 +483,23 @@ class WriteAck(_message.Message):
 
     DURABLE_SEQUENCE_FIELD_NUMBER: _builtins.int
     DONE_FIELD_NUMBER: _builtins.int
+    KEPT_SEQUENCE_FIELD_NUMBER: _builtins.int
     durable_sequence: _builtins.int
     """Every batch up to this sequence is on stable storage, sealed."""
     done: _builtins.bool
     """Answers WriteDone: the disk is complete and durable."""
+    kept_sequence: _builtins.int
+    """Every batch up to this sequence was checked and kept: a cut of the link does not cost it any more."""
     def __init__(
         self,
         *,
         durable_sequence: _builtins.int = ...,
         done: _builtins.bool = ...,
+        kept_sequence: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "durable_sequence", b"durable_sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "durable_sequence", b"durable_sequence", "kept_sequence", b"kept_sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -580,6 +588,90 @@ class CommitSyncResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CommitSyncResponse: _TypeAlias = CommitSyncResponse  # noqa: Y015
+
+@_typing.final
+class ResumeSyncRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SYNC_FIELD_NUMBER: _builtins.int
+    REPLICA_FIELD_NUMBER: _builtins.int
+    sync: _builtins.str
+    replica: _builtins.str
+    """The VM whose sync it is."""
+    def __init__(
+        self,
+        *,
+        sync: _builtins.str = ...,
+        replica: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["replica", b"replica", "sync", b"sync"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeSyncRequest: _TypeAlias = ResumeSyncRequest  # noqa: Y015
+
+@_typing.final
+class ResumeSyncResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMITTED_FIELD_NUMBER: _builtins.int
+    COMMITTING_FIELD_NUMBER: _builtins.int
+    DISKS_FIELD_NUMBER: _builtins.int
+    committing: _builtins.bool
+    """Its commit goes on: ask again."""
+    @_builtins.property
+    def committed(self) -> Global___CommitSyncResponse:
+        """The sync is a point already; nothing else is set then."""
+
+    @_builtins.property
+    def disks(self) -> _containers.RepeatedCompositeFieldContainer[Global___DiskProgress]:
+        """Every disk of the sync, while it is open."""
+
+    def __init__(
+        self,
+        *,
+        committed: Global___CommitSyncResponse | None = ...,
+        committing: _builtins.bool = ...,
+        disks: _abc.Iterable[Global___DiskProgress] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["committed", b"committed"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["committed", b"committed", "committing", b"committing", "disks", b"disks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeSyncResponse: _TypeAlias = ResumeSyncResponse  # noqa: Y015
+
+@_typing.final
+class DiskProgress(_message.Message):
+    """How far a disk is at the target."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DISK_FIELD_NUMBER: _builtins.int
+    FINISHED_FIELD_NUMBER: _builtins.int
+    NEXT_GRAIN_FIELD_NUMBER: _builtins.int
+    disk: _builtins.int
+    finished: _builtins.bool
+    """Complete and durable: it takes no stream any more."""
+    next_grain: _builtins.int
+    """A new stream begins with this grain or a higher one: all that was sent below it is durable."""
+    def __init__(
+        self,
+        *,
+        disk: _builtins.int = ...,
+        finished: _builtins.bool = ...,
+        next_grain: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disk", b"disk", "finished", b"finished", "next_grain", b"next_grain"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiskProgress: _TypeAlias = DiskProgress  # noqa: Y015
 
 @_typing.final
 class AbortSyncRequest(_message.Message):

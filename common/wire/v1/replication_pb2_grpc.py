@@ -66,6 +66,11 @@ class ReplicationStub:
                 request_serializer=common_dot_wire_dot_v1_dot_replication__pb2.CommitSyncRequest.SerializeToString,
                 response_deserializer=common_dot_wire_dot_v1_dot_replication__pb2.CommitSyncResponse.FromString,
                 _registered_method=True)
+        self.ResumeSync = channel.unary_unary(
+                '/keysapart.v1.Replication/ResumeSync',
+                request_serializer=common_dot_wire_dot_v1_dot_replication__pb2.ResumeSyncRequest.SerializeToString,
+                response_deserializer=common_dot_wire_dot_v1_dot_replication__pb2.ResumeSyncResponse.FromString,
+                _registered_method=True)
         self.AbortSync = channel.unary_unary(
                 '/keysapart.v1.Replication/AbortSync',
                 request_serializer=common_dot_wire_dot_v1_dot_replication__pb2.AbortSyncRequest.SerializeToString,
@@ -120,6 +125,13 @@ class ReplicationServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ResumeSync(self, request, context):
+        """After a cut: how far the sync is. Ends its streams; what they delivered whole is durable when this answers.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def AbortSync(self, request, context):
         """Ends a sync without a point; what it staged is removed.
         """
@@ -159,6 +171,11 @@ def add_ReplicationServicer_to_server(servicer, server):
                     servicer.CommitSync,
                     request_deserializer=common_dot_wire_dot_v1_dot_replication__pb2.CommitSyncRequest.FromString,
                     response_serializer=common_dot_wire_dot_v1_dot_replication__pb2.CommitSyncResponse.SerializeToString,
+            ),
+            'ResumeSync': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeSync,
+                    request_deserializer=common_dot_wire_dot_v1_dot_replication__pb2.ResumeSyncRequest.FromString,
+                    response_serializer=common_dot_wire_dot_v1_dot_replication__pb2.ResumeSyncResponse.SerializeToString,
             ),
             'AbortSync': grpc.unary_unary_rpc_method_handler(
                     servicer.AbortSync,
@@ -330,6 +347,33 @@ class Replication:
             '/keysapart.v1.Replication/CommitSync',
             common_dot_wire_dot_v1_dot_replication__pb2.CommitSyncRequest.SerializeToString,
             common_dot_wire_dot_v1_dot_replication__pb2.CommitSyncResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeSync(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keysapart.v1.Replication/ResumeSync',
+            common_dot_wire_dot_v1_dot_replication__pb2.ResumeSyncRequest.SerializeToString,
+            common_dot_wire_dot_v1_dot_replication__pb2.ResumeSyncResponse.FromString,
             options,
             channel_credentials,
             insecure,

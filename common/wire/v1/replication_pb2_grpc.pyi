@@ -49,6 +49,8 @@ class ReplicationStub:
     """Says that the agent is still at work while nothing needs sending; without a sign of life the lease lapses."""
     CommitSync: _grpc.UnaryUnaryMultiCallable[_replication_pb2.CommitSyncRequest, _replication_pb2.CommitSyncResponse]
     """All disks of the sync become one recovery point, or none does."""
+    ResumeSync: _grpc.UnaryUnaryMultiCallable[_replication_pb2.ResumeSyncRequest, _replication_pb2.ResumeSyncResponse]
+    """After a cut: how far the sync is. Ends its streams; what they delivered whole is durable when this answers."""
     AbortSync: _grpc.UnaryUnaryMultiCallable[_replication_pb2.AbortSyncRequest, _replication_pb2.AbortSyncResponse]
     """Ends a sync without a point; what it staged is removed."""
 
@@ -71,6 +73,8 @@ class ReplicationAsyncStub(ReplicationStub):
     """Says that the agent is still at work while nothing needs sending; without a sign of life the lease lapses."""
     CommitSync: _aio.UnaryUnaryMultiCallable[_replication_pb2.CommitSyncRequest, _replication_pb2.CommitSyncResponse]  # type: ignore[assignment]
     """All disks of the sync become one recovery point, or none does."""
+    ResumeSync: _aio.UnaryUnaryMultiCallable[_replication_pb2.ResumeSyncRequest, _replication_pb2.ResumeSyncResponse]  # type: ignore[assignment]
+    """After a cut: how far the sync is. Ends its streams; what they delivered whole is durable when this answers."""
     AbortSync: _aio.UnaryUnaryMultiCallable[_replication_pb2.AbortSyncRequest, _replication_pb2.AbortSyncResponse]  # type: ignore[assignment]
     """Ends a sync without a point; what it staged is removed."""
 
@@ -126,6 +130,14 @@ class ReplicationServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_replication_pb2.CommitSyncResponse, _abc.Awaitable[_replication_pb2.CommitSyncResponse]]:
         """All disks of the sync become one recovery point, or none does."""
+
+    @_abc_1.abstractmethod
+    def ResumeSync(
+        self,
+        request: _replication_pb2.ResumeSyncRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_replication_pb2.ResumeSyncResponse, _abc.Awaitable[_replication_pb2.ResumeSyncResponse]]:
+        """After a cut: how far the sync is. Ends its streams; what they delivered whole is durable when this answers."""
 
     @_abc_1.abstractmethod
     def AbortSync(

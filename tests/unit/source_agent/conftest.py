@@ -2,6 +2,8 @@ import pytest
 
 from source_agent.vsphere.memory import MemorySite, MemoryVSphere
 from tests.fakes.clock import ManualClock
+from tests.fakes.served import served
+from tests.unit.source_agent.world import World
 
 
 @pytest.fixture
@@ -22,3 +24,14 @@ def site(tmp_path, clock):
 @pytest.fixture
 def vsphere(site):
     return MemoryVSphere(site)
+
+
+@pytest.fixture
+def world(tmp_path):
+    with served(tmp_path) as server:
+        made = World(tmp_path, server)
+        try:
+            yield made
+        finally:
+            for target in made.targets:
+                target.close()

@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import random
 import socket
 import threading
 
@@ -25,97 +24,15 @@ from common.tls import load_identity
 from source_agent.disk_read.memory import MemoryReader
 from source_agent.outlook import look_ahead
 from source_agent.plan import Kind
-from source_agent.replicate import Agent, sync_vm
+from source_agent.replicate import sync_vm
 from source_agent.snapshot_limits import Limits
 from source_agent.stop import Stop
 from source_agent.stream.channel import Target
 from source_agent.stream.pace import Pace
-from source_agent.vsphere.memory import MemorySite, MemoryVSphere
+from source_agent.vsphere.memory import MemoryVSphere
 from target_appliance.kms.port import KekState
-from tests.fakes.served import served
 from tests.faults.vsphere import FaultyVSphere
-
-AGENT = "00000000-0000-4000-8000-00000000000a"
-OTHER = "00000000-0000-4000-8000-00000000000b"
-SIZES = (4 << 20, (3 << 20) + 5 * 512)
-
-
-class _Quiet:
-    """Progress that is kept for the test."""
-
-    def __init__(self):
-        self.said = []
-
-    def say(self, text):
-        self.said.append(text)
-
-    def disk(self, task, total_bytes, count):
-        self.said.append((task.disk.key, total_bytes))
-
-
-class _World:
-    def __init__(self, tmp_path, server):
-        self.server = server
-        self.site = MemorySite(tmp_path / "site", page_areas=3)
-        self.vm = self.site.add_vm("web01", SIZES, encrypted=True)
-        self.site.add_vm("agent-vm", (1 << 20,), encrypted=True)
-        self.targets = []
-        self.agent = self.make_agent(AGENT, tmp_path / "state")
-        self.rng = random.Random(5)
-
-    def make_agent(self, agent_id, state, reader=None, vsphere=None):
-        files = self.server.admit("acme", agent_id)
-        target = self.server.target(files)
-        self.targets.append(target)
-        return Agent(
-            agent_id=agent_id,
-            vsphere=vsphere or MemoryVSphere(self.site),
-            reader=reader or MemoryReader(self.site),
-            target=target,
-            clock=SystemClock(),
-            state_dir=state,
-            agent_vm="agent-vm",
-            quiesce=False,
-            parallel_disks=2,
-        )
-
-    def sync(self, agent=None, *, requested=None):
-        return sync_vm(agent or self.agent, "web01", requested=requested, progress=_Quiet())
-
-    def write(self, key, offset, data):
-        self.site.write(self.vm.moref, key, offset, data)
-
-    def scribble(self):
-        for key, size in zip((2000, 2001), SIZES, strict=True):
-            for _ in range(9):
-                length = self.rng.choice((512, 4096, 70_144))
-                offset = self.rng.randrange((size - length) // 512 + 1) * 512
-                self.write(key, offset, self.rng.choice((bytes(length), self.rng.randbytes(length))))
-
-    def held(self, point, key):
-        """What the target would give back of a disk."""
-        size = dict(zip((2000, 2001), SIZES, strict=True))[key]
-        vault = self.server.behind.vault
-        with vault.view("acme", self.vm.instance_uuid, key, point) as view:
-            return b"".join(grain or bytes(GRAIN_BYTES) for grain in view.read(0, view.grains))[:size]
-
-    def assert_equal(self, point):
-        for key in (2000, 2001):
-            assert self.held(point, key) == self.site.image(self.vm.moref, key), (point, key)
-
-    def snapshots(self):
-        return self.site.machines[self.vm.moref].snapshots
-
-
-@pytest.fixture
-def world(tmp_path):
-    with served(tmp_path) as server:
-        made = _World(tmp_path, server)
-        try:
-            yield made
-        finally:
-            for target in made.targets:
-                target.close()
+from tests.unit.source_agent.world import AGENT, OTHER, SIZES, Quiet
 
 
 def test_full_then_deltas(world):
@@ -353,7 +270,7 @@ def test_a_target_that_was_rolled_back_is_noticed(world):
     with pytest.raises(PreconditionError, match=r"shows point 1.*committed point 2"):
         world.sync()
     assert world.snapshots() == []
-    report = sync_vm(world.agent, "web01", requested=None, progress=_Quiet(), accept_rollback=True)
+    report = sync_vm(world.agent, "web01", requested=None, progress=Quiet(), accept_rollback=True)
     assert (report.point, report.kind) == (2, "delta")
     world.assert_equal(2)
     assert world.sync().point == 3
@@ -362,7 +279,7 @@ def test_a_target_that_was_rolled_back_is_noticed(world):
 def test_leftovers_on_another_vm_are_removed_at_any_start(world):
     """A process that died in a sync of another VM: its lock file still names it, and nobody holds it."""
     other = world.site.add_vm("db01", (1 << 20,))
-    sync_vm(world.agent, "db01", requested=None, progress=_Quiet())
+    sync_vm(world.agent, "db01", requested=None, progress=Quiet())
     lock = world.agent.state_dir / f"vm-{other.instance_uuid}.lock"
     assert lock.read_bytes() == b""
     lock.write_text("4711\n")

@@ -7,12 +7,14 @@ import threading
 import grpc
 import pytest
 
-from common.errors import FencedError, InternalError, ProtocolError, StoreFullError
+from common.errors import FencedError, InternalError, ProtocolError, StoreFullError, TargetUnavailableError
 from common.grain import GRAIN_BYTES, GrainKind, digest
 from common.sync import codec
 from common.sync.events import WINDOW_BYTES, Batch, Done, GrainRecord, Open
-from source_agent.stream.sender import BATCH_BYTES, DiskSender, batches
+from source_agent.stream.flight import BATCH_BYTES, Flight
+from source_agent.stream.sender import STALL_SECONDS, DiskSender, batches
 from target_appliance.receive.receiver import DURABLE_BYTES, receive
+from tests.fakes.clock import ManualClock
 
 SYNC = "00000000-0000-4000-8000-000000000001"
 
@@ -36,6 +38,7 @@ class _Disk:
 class _Stream:
     def __init__(self, disk, capacity=1 << 40):
         self.disk, self.capacity, self.frames, self.over, self.done = disk, capacity, 0, False, False
+        self.cuts = 0
 
     def open(self, event):
         assert (event.sync, event.disk) == (SYNC, 2000)
@@ -48,6 +51,9 @@ class _Stream:
 
     def finished(self):
         self.done = True
+
+    def cut(self):
+        self.cuts += 1
 
 
 class _Call:
@@ -93,7 +99,7 @@ class _Target:
     def __init__(self, stream):
         self.stream = stream
 
-    def write(self, frames):
+    def write(self, frames, held):
         return _Call(frames, self.stream)
 
     def explain(self, error):
@@ -130,6 +136,70 @@ def test_an_unchanged_disk_is_an_empty_stream():
     assert (sent.grains, sent.batches) == (0, 0)
 
 
+def test_on_a_link_that_broke_one_grain_is_under_way():
+    flight = Flight()
+    flight.cut()
+    disk = _Disk()
+    stream = _Stream(disk)
+    sender = DiskSender(_Target(stream), SYNC, 2000, WINDOW_BYTES, flight=flight)
+    most = []
+
+    def groups():
+        for record in _raw(64):
+            most.append(sender._machine.under_way_bytes)
+            yield [record]
+
+    assert 32 < sender.send(groups()).batches < 64
+    assert max(most) <= 4 * GRAIN_BYTES
+    assert max(most[:16]) <= GRAIN_BYTES
+    assert disk.kept == disk.kept[: disk.durable]
+
+
+def test_what_is_under_way_grows_with_what_the_link_bears():
+    flight = Flight()
+    assert (flight.under_way, flight.batch_bytes) == (None, BATCH_BYTES)
+    flight.cut()
+    assert (flight.under_way, flight.batch_bytes) == (GRAIN_BYTES, GRAIN_BYTES)
+    flight.kept(64 << 20)
+    assert (flight.under_way, flight.batch_bytes) == (4 << 20, BATCH_BYTES)
+    flight.cut()
+    assert flight.under_way == GRAIN_BYTES
+
+
+class _Mute(_Target):
+    """Takes frames and never answers."""
+
+    def write(self, frames, held):
+        self.call = _MuteCall(frames)
+        return self.call
+
+
+class _MuteCall:
+    def __init__(self, frames):
+        self._cancelled = threading.Event()
+        self.taken = [next(frames)]
+
+    def __iter__(self):
+        self._cancelled.wait(30)
+        raise _Failed(InternalError("cancelled", subject="call", next_step="-"))
+        yield
+
+    def cancel(self):
+        self._cancelled.set()
+
+
+def test_a_target_that_takes_nothing_is_a_broken_link():
+    clock = ManualClock()
+    sender = DiskSender(_Mute(None), SYNC, 2000, WINDOW_BYTES, clock=clock)
+    sender.start([])
+    clock.advance(STALL_SECONDS - 1)
+    sender.cut_if_stalled()
+    clock.advance(2)
+    sender.cut_if_stalled()
+    with pytest.raises(TargetUnavailableError, match="taken no data of disk 2000 for 20 seconds"):
+        sender.finish()
+
+
 def test_a_small_window_only_makes_the_sender_wait():
     disk = _Disk()
     _, sent = _send(disk, [_raw(600)], window=DURABLE_BYTES + BATCH_BYTES)
@@ -154,8 +224,8 @@ def test_the_targets_failure_ends_the_sender():
 
 def test_batches_are_bounded_by_bytes_and_by_grains():
     small = [GrainRecord(n, GrainKind.LZ4, bytes(16), b"x") for n in range(600)]
-    assert [len(batch) for batch in batches([small])] == [256, 256, 88]
-    assert [len(batch) for batch in batches([_raw(20)])] == [16, 4]
+    assert [len(batch) for batch in batches([small], Flight())] == [256, 256, 88]
+    assert [len(batch) for batch in batches([_raw(20)], Flight())] == [16, 4]
 
 
 def _frames(*events):

@@ -12,6 +12,7 @@ from common.errors import (
     CertificateError,
     FencedError,
     InvalidInputError,
+    KeyNotUsableError,
     KeysapartError,
     LimitExceededError,
     NotFoundError,
@@ -26,6 +27,7 @@ from common.sync import codec
 from common.sync.events import Batch, Done, GrainRecord, Open
 from common.wire.v1 import replication_pb2 as wire
 from target_appliance.config import Limits
+from target_appliance.kms.port import KekState
 from target_appliance.receive.open_sync import LEASE_SECONDS
 from tests.fakes.served import served
 
@@ -190,6 +192,89 @@ def test_a_disk_is_written_once(client):
         _write(client, Open(begun.sync, 77), Done(0, 0))
 
 
+def _cut(target, *events):
+    """A stream that ends without a word after these events were kept."""
+    gate = _Gate([codec.encode(event) for event in events])
+    call = target.write(iter(gate))
+    for ack in call:
+        if ack.kept_sequence == sum(isinstance(event, Batch) for event in events):
+            break
+    return gate, call
+
+
+def _progress(answer):
+    return [(one.disk, one.finished, one.next_grain) for one in answer.disks]
+
+
+def test_a_cut_stream_goes_on_where_the_target_stands(server, client):
+    begun = client.begin(_request(disks=[_disk(), _disk(key=2001)]))
+    grains = [_grain(index) for index in (0, 3, 7, 12)]
+    opening = Open(begun.sync, 2000, answer_each=True)
+    gate, call = _cut(client, opening, Batch(1, grains[:1]), Batch(2, grains[1:2]))
+    call.cancel()
+    gate.open.set()
+    assert _progress(client.resume(begun.sync, VM)) == [(2000, False, 4), (2001, False, 0)]
+
+    # This one the target takes for alive; asking ends it.
+    gate, call = _cut(client, opening, Batch(1, grains[2:3]))
+    assert _progress(client.resume(begun.sync, VM)) == [(2000, False, 8), (2001, False, 0)]
+    with pytest.raises(grpc.RpcError):
+        list(call)
+    gate.open.set()
+
+    with pytest.raises(ProtocolError, match="cannot be"):
+        _whole(client, begun.sync, grains[2])
+    with pytest.raises(PreconditionError, match="disk 2000 can never be complete"):
+        client.resume(begun.sync, VM)
+    with pytest.raises(NotFoundError):
+        client.resume(begun.sync, VM)
+
+
+def test_what_was_sent_in_pieces_is_a_point(server, client):
+    begun = client.begin(_request())
+    grains = [_grain(index) for index in (0, 3, 7)]
+    for grain in grains:
+        gate, call = _cut(client, Open(begun.sync, 2000, answer_each=True), Batch(1, [grain]))
+        call.cancel()
+        gate.open.set()
+        assert _progress(client.resume(begun.sync, VM)) == [(2000, False, grain.grain + 1)]
+    _whole(client, begun.sync)
+    assert _progress(client.resume(begun.sync, VM)) == [(2000, True, 8)]
+    committed = client.commit(begun.sync)
+    assert client.resume(begun.sync, VM).committed == committed
+    with server.behind.vault.view("acme", VM, 2000, 1) as view:
+        held = list(view.read(0, 16))
+    assert [held[grain.grain] for grain in grains] == [grain.data for grain in grains]
+    assert sum(grain is not None for grain in held) == 3
+
+
+def test_a_finished_disk_and_a_lapsed_sync(server, client, stranger):
+    begun = client.begin(_request())
+    for other in _client(server, "acme", TWO):
+        with pytest.raises(NotFoundError):
+            other.resume(begun.sync, VM)
+    with pytest.raises(NotFoundError):
+        stranger.resume(begun.sync, VM)
+    kek = server.behind.vault.require_key("acme")
+    server.kms.set_state(kek, KekState.DEACTIVATED)
+    with pytest.raises(KeyNotUsableError):
+        client.resume(begun.sync, VM)
+    server.kms.set_state(kek, KekState.ACTIVE)
+    assert _progress(client.resume(begun.sync, VM)) == [(2000, False, 0)]
+    client.abort(begun.sync, "enough")
+    with pytest.raises(NotFoundError):
+        client.resume(begun.sync, VM)
+
+
+def test_a_commit_that_goes_on_is_said_so(server, client):
+    begun = client.begin(_request())
+    _whole(client, begun.sync, _grain())
+    (entry,) = server.service._syncs.all()
+    entry.close_for_commit()
+    assert client.resume(begun.sync, VM).committing
+    assert server.service._syncs.silent() == []
+
+
 def test_an_aborted_sync_is_over(server, client):
     begun = client.begin(_request())
     client.abort(begun.sync, "the user's \x1b wish")
@@ -250,7 +335,7 @@ def _until_written(server, disks):
     """Return when the server has read the first frame of a stream for each of the disks."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        if any(entry.writing >= disks for entry in server.service._syncs.all()):
+        if any(entry.writing.keys() >= disks for entry in server.service._syncs.all()):
             return
         time.sleep(0.01)
     raise AssertionError("the streams never began")
