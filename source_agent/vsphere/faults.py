@@ -84,8 +84,12 @@ CHANGED_AREAS: Mapping[type[BaseException], Row] = {
 }
 """What differs when changed areas are asked for."""
 
+_EXPIRED = 10
+"""OpenSSL's X509_V_ERR_CERT_HAS_EXPIRED."""
 _OTHER: Row = (SourceError, "look at the vCenter's tasks and log")
 _TRANSPORT = (OSError, HTTPException)
+_REACHING = (*_TRANSPORT, vim.fault.InvalidLogin)
+"""Failures that want to be told with the address."""
 _UNDERSTOOD = (vmodl.MethodFault, *_TRANSPORT)
 
 
@@ -105,7 +109,9 @@ def translate(
         return error
     rows = {**TABLE, **(overrides or {})}
     kind, next_step = next((rows[ancestor] for ancestor in type(error).__mro__ if ancestor in rows), _OTHER)
-    at = f"{address}: " if address and isinstance(error, _TRANSPORT) else ""
+    if isinstance(error, ssl.SSLCertVerificationError) and getattr(error, "verify_code", 0) == _EXPIRED:
+        next_step = "renew the vCenter's certificate"
+    at = f"{address}: " if address and isinstance(error, _REACHING) else ""
     return kind(f"{what} failed ({at}{vendor_text(error)})", subject=subject, next_step=next_step)
 
 

@@ -36,19 +36,24 @@ class Authority:
         )
         write_private(certificate_file, certificate.public_bytes(serialization.Encoding.PEM), mode=0o644)
 
-    def issue_server(self, base: Path, names: tuple[str, ...] = LOOPBACK) -> Issued:
-        """A server certificate for ``names`` (host names and addresses) as ``<base>.crt`` and ``<base>.key``."""
-        return self._issue(base, names[0], names, ExtendedKeyUsageOID.SERVER_AUTH)
+    def issue_server(self, base: Path, names: tuple[str, ...] = LOOPBACK, days: int = 365) -> Issued:
+        """A server certificate for ``names`` (host names and addresses) as ``<base>.crt`` and ``<base>.key``.
+
+        It lasts ``days``; a negative number makes one that expired that many days ago.
+        """
+        return self._issue(base, names[0], names, ExtendedKeyUsageOID.SERVER_AUTH, days)
 
     def issue_client(self, base: Path, common_name: str) -> Issued:
         """A client certificate for ``common_name`` as ``<base>.crt`` and ``<base>.key``."""
         return self._issue(base, common_name, (), ExtendedKeyUsageOID.CLIENT_AUTH)
 
-    def _issue(self, base: Path, common_name: str, names: tuple[str, ...], usage: x509.ObjectIdentifier) -> Issued:
+    def _issue(
+        self, base: Path, common_name: str, names: tuple[str, ...], usage: x509.ObjectIdentifier, days: int = 365
+    ) -> Issued:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
         builder = (
-            _template(subject, self._name, key.public_key())
+            _template(subject, self._name, key.public_key(), days)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(ca=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
@@ -76,7 +81,9 @@ def write_private(path: Path, data: bytes, mode: int = 0o600) -> None:
     path.write_bytes(data)
 
 
-def _template(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+def _template(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, days: int = 365
+) -> x509.CertificateBuilder:
     now = dt.datetime.now(dt.UTC)
     return (
         x509.CertificateBuilder()
@@ -84,8 +91,8 @@ def _template(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublic
         .issuer_name(issuer)
         .public_key(key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(hours=1))
-        .not_valid_after(now + dt.timedelta(days=365))
+        .not_valid_before(now - dt.timedelta(days=max(0, -days), hours=1))
+        .not_valid_after(now + dt.timedelta(days=days))
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
     )
 

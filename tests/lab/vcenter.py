@@ -40,8 +40,8 @@ class VCenter:
         self._folder = folder
         self._child: Child | None = None
         write_private(self.password_file, self.password.encode())
-        authority = Authority("vCenter authority", self.ca_file)
-        self._server = authority.issue_server(folder / "vcenter" / "server")
+        self._authority = Authority("vCenter authority", self.ca_file)
+        self._server = self._authority.issue_server(folder / "vcenter" / "server")
 
     @property
     def thumbprint(self) -> str:
@@ -99,6 +99,12 @@ class VCenter:
                 return json.loads(answer.read())
         except urllib.error.HTTPError as refused:
             raise ControlError(refused.read().decode().strip()) from None
+
+    def show_certificate(self, days: int) -> None:
+        """Serve with a certificate that lasts ``days``, or expired that many days ago; the authority stays."""
+        base = self._folder / "vcenter" / f"server{days}"
+        issued = self._authority.issue_server(base, days=days)
+        self.order("certificate", certificate=str(issued.certificate_file), key=str(issued.key_file))
 
     def stop(self) -> None:
         """Refuse connections and cut those there are; the inventory is kept."""

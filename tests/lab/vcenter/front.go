@@ -46,6 +46,21 @@ func (f *front) start() error {
 	return nil
 }
 
+// show serves with another certificate from the next connection on; those there are are cut.
+func (f *front) show(certificate, key string) error {
+	loaded, err := tls.LoadX509KeyPair(certificate, key)
+	if err != nil {
+		return err
+	}
+	if err := f.stop(); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	f.tls = &tls.Config{Certificates: []tls.Certificate{loaded}, MinVersion: tls.VersionTLS12}
+	f.mu.Unlock()
+	return f.start()
+}
+
 // stop refuses connections from now on, and cuts those there are.
 func (f *front) stop() error {
 	f.mu.Lock()

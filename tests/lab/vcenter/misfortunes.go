@@ -24,6 +24,13 @@ func (c *control) misfortunes(mux *http.ServeMux) {
 	mux.HandleFunc("POST /allow", func(w http.ResponseWriter, r *http.Request) {
 		serve(w, r, new(order), func() (any, error) { c.site.denials.clear(); return nil, nil })
 	})
+	mux.HandleFunc("POST /certificate", func(w http.ResponseWriter, r *http.Request) {
+		var shown struct {
+			Certificate string `json:"certificate"`
+			Key         string `json:"key"`
+		}
+		serve(w, r, &shown, func() (any, error) { return nil, c.front.show(shown.Certificate, shown.Key) })
+	})
 	for name, command := range map[string]func(context.Context, order) (any, error){
 		"disable-method": c.disableMethod,
 		"tools":          c.tools,
