@@ -16,6 +16,7 @@ from source_agent import pipeline
 from source_agent.disk_read.port import BlockReader, OpenDisk
 from source_agent.pipeline import DiskCount
 from source_agent.plan import DiskPlan, Kind
+from source_agent.reduce.guest_encryption import suspicion
 from source_agent.reduce.held import HeldDigests
 from source_agent.report import DiskReport
 from source_agent.stream.channel import Target
@@ -179,4 +180,5 @@ def _report(task: DiskTask, count: DiskCount, sent: Sent) -> DiskReport:
         grains_sent=sent.grains,
         grains_zero=count.grains_zero,
         grains_unchanged=count.grains_unchanged,
+        suspicion=suspicion(count.schemes, count.grains_data, count.grains_raw),
     )

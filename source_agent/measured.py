@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from common.ids import ReplicaId
@@ -19,6 +19,8 @@ class Measured:
     seconds: float
     span_seconds: float | None
     """Between this sync's snapshot and that of the point before it; None for the first."""
+    suspicions: list[str] = field(default_factory=list)
+    """Signs of encryption inside the guest, in words."""
 
 
 def load(state_dir: Path, vm: ReplicaId) -> dict[Kind, Measured]:

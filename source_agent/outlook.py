@@ -1,10 +1,12 @@
 """What a sync would do if it started now, asked for before anything is touched."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from source_agent import measured
 from source_agent.expect import Expectation, expect
+from source_agent.measured import Measured
 from source_agent.plan import Kind, Plan, forecast
 from source_agent.preflight import Finding, Severity
 from source_agent.replicate import Agent, findings, history_of
@@ -100,4 +102,12 @@ def look_ahead(agent: Agent, name: str, *, requested: Kind | None = None, rpo_se
     )
     age = None if held is None else max(0.0, (now - held.taken).total_seconds())
     last = measured.load(agent.state_dir, vm.instance_uuid)
-    return Outlook(vm, made, expect(made, last, since_seconds=age), age, rpo_seconds, findings(agent, vm))
+    found = (*findings(agent, vm), *_suspicions(last))
+    return Outlook(vm, made, expect(made, last, since_seconds=age), age, rpo_seconds, found)
+
+
+def _suspicions(last: Mapping[Kind, Measured]) -> list[Finding]:
+    """What earlier syncs saw of encryption inside the guest, each once."""
+    told = dict.fromkeys(text for one in last.values() for text in one.suspicions)
+    remedy = "deltas will be larger than under VM encryption; use that instead where you can"
+    return [Finding(Severity.WARN, "guest-encryption", text, remedy) for text in told]

@@ -11,10 +11,11 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 
 from common.extent import Extent, round_to_grains, split
-from common.grain import GRAIN_BYTES
+from common.grain import GRAIN_BYTES, GrainKind
 from common.reduce import Reduced, reduce_grains
 from common.sync.events import GrainRecord
 from source_agent.disk_read.port import OpenDisk
+from source_agent.reduce.guest_encryption import schemes
 from source_agent.reduce.held import HeldDigests
 
 PIECE_BYTES = 1 << 20
@@ -33,14 +34,24 @@ class DiskCount:
     """Of these, bytes that had to be read again: progress is without them."""
     grains_zero: int = 0
     grains_unchanged: int = 0
+    grains_data: int = 0
+    """Grains sent with data."""
+    grains_raw: int = 0
+    """Of these, those that did not shrink."""
+    schemes: frozenset[str] = frozenset()
+    """Of encryption inside the guest whose headers were read."""
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
-    def add(self, read: int, reduced: Reduced) -> None:
+    def add(self, read: int, reduced: Reduced, found: frozenset[str]) -> None:
         """Count one piece."""
+        kinds = [record.kind for record in reduced.records]
         with self.lock:
             self.bytes_read += read
             self.grains_zero += reduced.zero
             self.grains_unchanged += reduced.unchanged
+            self.grains_data += len(kinds) - kinds.count(GrainKind.ZERO)
+            self.grains_raw += kinds.count(GrainKind.RAW)
+            self.schemes |= found
 
 
 def pieces(disk: OpenDisk, extents: Iterable[Extent], capacity_bytes: int, *, skip_holes: bool) -> list[Extent]:
@@ -84,7 +95,7 @@ def records(
         with reading:
             disk.read_into(piece.offset, memoryview(buffer)[: piece.length])
         reduced = reduce_grains(memoryview(buffer), piece.offset // GRAIN_BYTES, known)
-        count.add(piece.length, reduced)
+        count.add(piece.length, reduced, schemes(buffer))
         return reduced
 
     under_way: deque[Future[Reduced]] = deque()

@@ -110,6 +110,7 @@ def sync_vm(
     lines += [f"disk {key} is not tracked: its next sync will be a compare" for key in untracked(ended.taken)]
     if agent.quiesce and not ended.taken.quiesced:
         lines.append(f"the guest of {vm.name} was not quiesced: the point is crash-consistent")
+    lines += [f"{text}; its deltas will be larger than under VM encryption" for text in ended.suspicions]
     lines += ended.remains
     return SyncReport(
         vm=vm.name,
@@ -144,13 +145,17 @@ class _Ended:
         return sum(disk.bytes_read for disk in self.done.disks)
 
     @property
+    def suspicions(self) -> list[str]:
+        return [f"disk {disk.key}: {disk.suspicion}" for disk in self.done.disks if disk.suspicion]
+
+    @property
     def bytes_sent(self) -> int:
         return sum(disk.bytes_sent for disk in self.done.disks)
 
 
 def _measure(agent: Agent, vm: VmInfo, ended: _Ended, seconds: float) -> None:
     """Keep the figures for the next forecast; failing to takes nothing back."""
-    one = Measured(ended.bytes_read, ended.bytes_sent, seconds, ended.span_seconds)
+    one = Measured(ended.bytes_read, ended.bytes_sent, seconds, ended.span_seconds, ended.suspicions)
     known = measured.load(agent.state_dir, vm.instance_uuid)
     try:
         measured.save(agent.state_dir, vm.instance_uuid, {**known, ended.decided.kind: one})

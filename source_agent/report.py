@@ -21,6 +21,8 @@ class DiskReport:
     grains_sent: int
     grains_zero: int
     grains_unchanged: int
+    suspicion: str | None
+    """Signs that the guest encrypts this disk itself, in words."""
 
 
 @dataclass(frozen=True, slots=True)

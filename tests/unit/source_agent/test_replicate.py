@@ -124,6 +124,17 @@ def test_what_would_be_refused_is_told_with_the_plan(world):
     assert any("is a template" in line for line in seen.lines())
 
 
+def test_a_guest_that_encrypts_its_disk_is_told_of_in_the_report_and_in_every_plan(world):
+    world.write(2000, 16 * GRAIN_BYTES, b"LUKS\xba\xbe\x00\x02")
+    report = world.sync()
+    assert any("disk 2000: the guest encrypts it itself (LUKS header)" in text for text in report.warnings)
+    world.write(2000, 0, b"x")
+    assert not any("LUKS" in text for text in world.sync().warnings)
+    assert [one.rule for one in look_ahead(world.agent, "web01").findings if "LUKS" in one.sentence] == [
+        "guest-encryption"
+    ]
+
+
 class _Refusing(MemoryVSphere):
     """A vCenter that answers change queries with a fault, as after a lost tracking file."""
 
