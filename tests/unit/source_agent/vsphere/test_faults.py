@@ -24,6 +24,8 @@ NO_PERMISSION = vim.fault.NoPermission(
         (vim.fault.NoDiskSpace(file="[ds] x"), errors.SourceError),
         (vim.fault.TaskInProgress(), errors.BusyError),
         (vim.fault.InvalidPowerState(), errors.PreconditionError),
+        (vim.fault.EncryptionKeyRequired(), errors.PreconditionError),
+        (vim.fault.FilesystemQuiesceFault(), errors.QuiesceError),
         (vim.fault.InvalidState(), errors.SourceError),
         (vim.fault.TooManySnapshotLevels(), errors.PreconditionError),
         (vmodl.fault.HostNotReachable(), errors.SourceUnavailableError),
