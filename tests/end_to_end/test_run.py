@@ -21,20 +21,20 @@ from tests.lab.ports import reserved
 
 pytestmark = pytest.mark.lab
 
-PROTECT = '[[protect]]\nvms = ["web*", "plain*"]\nrpo = "{rpo}"\n'
+PROTECT = '[[protect]]\nvms = [{vms}]\nrpo = "{rpo}"\n'
 
 
 class Running:
     """The agent as a process; its log is a file beside the lab."""
 
-    def __init__(self, pair, metrics, health, rpo="10m"):
+    def __init__(self, pair, metrics, health, rpo="10m", vms='"web*", "plain*"'):
         self.pair = pair
         self.metrics_port, self.health_port = metrics, health
         self.toml = pair.lab.agent_toml
         self.log = pair.folder / "agent.log"
         text = self.toml.read_text()
         self.toml.write_text(
-            f'{text}\n{PROTECT.format(rpo=rpo)}\n[schedule]\nstop_grace = "1s"\n'
+            f'{text}\n{PROTECT.format(rpo=rpo, vms=vms)}\n[schedule]\nstop_grace = "1s"\n'
             f'[observe]\nmetrics = "127.0.0.1:{metrics}"\nhealth = "127.0.0.1:{health}"\n'
         )
         self.manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -172,6 +172,29 @@ def test_policies_are_read_again_and_a_mistake_changes_nothing(pair):
         assert agent.stop() == 0
     lines = [json.loads(line) for line in agent.log.read_text().splitlines()]
     assert {"VM protected", "VM no longer protected", "point committed", "stopped"} <= {line["event"] for line in lines}
+
+
+def test_the_bandwidth_limit_changes_in_mid_sync(pair):
+    """At one megabit a second these disks would take minutes."""
+    with running(pair, rpo="1h") as agent:
+        until("both VMs have a point", lambda: both_have_points(agent), 120)
+        good = agent.toml.read_text()
+        agent.toml.write_text(f"{good}[bandwidth]\nmbit_per_second = 1\n")
+        until("it is read", lambda: "configuration read" in agent.log.read_text())
+        for vm in ("web01", "plain01"):
+            pair.lab.guest(vm, 2000).write(0, os.urandom(12 << 20))
+        # A shorter RPO makes both due at once.
+        agent.toml.write_text(f"{good}[bandwidth]\nmbit_per_second = 1\n".replace('"1h"', '"4s"'))
+        until("both are held back", lambda: all(row["running"] for row in agent.rows().values()))
+        before = agent.rows()
+        assert {row["point"] for row in before.values()} == {1}
+        agent.toml.write_text(good)
+        until(
+            "both are done",
+            lambda: all(row["point"] > before[vm]["point"] for vm, row in agent.rows().items()),
+            60,
+        )
+        assert agent.stop() == 0
 
 
 def test_status_without_an_agent_says_so(pair):

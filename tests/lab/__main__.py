@@ -30,6 +30,7 @@ def _parser() -> argparse.ArgumentParser:
     up = commands.add_parser("up", help="start a lab, until interrupted; says ready when it is")
     up.add_argument("dir", type=Path)
     up.add_argument("--disk-mib", type=int, default=64, help="size of the first disk of web01 and plain01")
+    up.add_argument("--vms", type=int, default=0, help="so many small VMs more, called many001 and on")
     up.set_defaults(run=_up)
 
     guest = commands.add_parser("guest", help="read and write a VM's disk as its guest would")
@@ -69,7 +70,7 @@ def _up(options: argparse.Namespace) -> None:
     over = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: over.set())
-    with Lab(options.dir, options.disk_mib):
+    with Lab(options.dir, options.disk_mib, options.vms):
         print("ready", flush=True)
         over.wait()
 

@@ -13,7 +13,8 @@ def make_disk(path: Path, size: int, seed: str) -> None:
     """Write a sparse file of ``size`` bytes: of its 256 KiB runs 40 % holes, 35 % compressible, the rest random."""
     rng = random.Random(seed)
     noise = np.random.default_rng(list(seed.encode()))  # at a size for benchmarks ten times as fast
-    pool = [_compressible(rng, _RUN) for _ in range(4)]
+    run = min(_RUN, size)  # a small disk needs no more
+    pool = [_compressible(rng, run) for _ in range(4)]
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as disk:
         for offset in range(0, size, _RUN):
@@ -22,7 +23,7 @@ def make_disk(path: Path, size: int, seed: str) -> None:
             if offset and kind < 0.40:
                 continue
             if kind < 0.75:
-                turn = rng.randrange(_RUN)
+                turn = rng.randrange(run)
                 block = rng.choice(pool)
                 data = block[turn:] + block[:turn]
             else:

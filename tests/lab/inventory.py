@@ -31,8 +31,11 @@ class MachineSpec:
     refused: str | None = None
 
 
-def machines(disk_mib: int) -> tuple[MachineSpec, ...]:
-    """All VMs; the first disk of those that can be protected has ``disk_mib`` MiB."""
+def machines(disk_mib: int, more: int = 0) -> tuple[MachineSpec, ...]:
+    """All VMs; the first disk of those that can be protected has ``disk_mib`` MiB.
+
+    ``more`` VMs beside them are called many001 and on, each with one disk of 128 KiB.
+    """
     small = (DiskSpec(2000, MIB),)
     return (
         # The second disk ends in the middle of a grain.
@@ -43,6 +46,7 @@ def machines(disk_mib: int) -> tuple[MachineSpec, ...]:
         MachineSpec("rdm01", (*small, DiskSpec(2001, MIB, "physical-rdm")), refused="physical raw device mapping"),
         MachineSpec("indep01", (*small, DiskSpec(2001, MIB, "independent")), refused="independent disk"),
         MachineSpec("snapped01", small, snapshot="before the upgrade", refused="has a snapshot, tracking is off"),
+        *(MachineSpec(f"many{number:03d}", (DiskSpec(2000, MIB // 8),)) for number in range(1, more + 1)),
     )
 
 

@@ -51,12 +51,13 @@ class Lab:
     Args:
         folder: made when missing.
         disk_mib: size of the first disk of web01 and plain01.
+        more: so many small VMs beside the usual ones.
     """
 
-    def __init__(self, folder: Path | str, disk_mib: int = 64) -> None:
+    def __init__(self, folder: Path | str, disk_mib: int = 64, more: int = 0) -> None:
         self.folder = Path(folder).resolve()
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._specs = machines(disk_mib)
+        self._specs = machines(disk_mib, more)
         self._held = contextlib.ExitStack()
         self.machines: tuple[Machine, ...] = ()
         self.agent_toml = self.folder / "agent.toml"

@@ -19,7 +19,7 @@ COMMAND = [sys.executable, "-m", "tests.lab"]
 
 @pytest.fixture
 def up(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    command = [*COMMAND, "up", str(tmp_path / "lab"), "--disk-mib", "2"]
+    command = [*COMMAND, "up", str(tmp_path / "lab"), "--disk-mib", "2", "--vms", "1"]
     with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield process
@@ -54,6 +54,7 @@ def test_up_guest_control_and_down(up: subprocess.Popen[str], tmp_path: Path):
     assert [(vm["name"], vm["encrypted"], len(vm["disks"])) for vm in described["vms"]] == [
         ("web01", True, 2),
         ("plain01", False, 1),
+        ("many001", False, 1),
     ]
     agent = tomllib.loads((folder / "agent.toml").read_text())
     appliance = tomllib.loads((folder / "appliance.toml").read_text())
