@@ -15,6 +15,7 @@ from common.ids import PointNumber, SyncId, parse_point, parse_replica, parse_sy
 from common.wire.v1 import replication_pb2 as wire
 from source_agent.disk_read.port import BlockReader
 from source_agent.disk_sync import Cancellation, DiskTask, Work, sync_disk
+from source_agent.plan import Kind
 from source_agent.progress import Progress
 from source_agent.report import DiskReport
 from source_agent.stop import Stop
@@ -28,10 +29,6 @@ _RENEW_SECONDS: Final = 15.0
 """A quarter of the lease: two renewals may be lost before it lapses."""
 _TICK_SECONDS: Final = 2.0
 """Between two looks for streams of which the target takes nothing."""
-
-_REDUCERS: Final = max(1, (os.cpu_count() or 1) // 2)
-"""Threads that read and reduce; the other processors are for gRPC and TLS. With the target on the same two processors,
-one thread was 4 % faster than two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +100,7 @@ class Transfer:
     def _send(self, sync: SyncId, link: Link, tasks: Sequence[DiskTask]) -> tuple[DiskReport, ...]:
         cancellation = self._cancellation
         with (
-            ThreadPoolExecutor(_REDUCERS, "reduce") as workers,
+            ThreadPoolExecutor(_reducers(tasks), "reduce") as workers,
             ThreadPoolExecutor(self._at_once, "disk") as streams,
         ):
             work = Work(
@@ -152,6 +149,16 @@ class Transfer:
         finally:
             over.set()
             thread.join()
+
+
+def _reducers(tasks: Sequence[DiskTask]) -> int:
+    """Threads that read and reduce.
+
+    A full sends most of what it reads, and gRPC and TLS need half of the processors: with the target on the same two,
+    one thread was 4 % faster than two. Otherwise little is sent.
+    """
+    processors = os.cpu_count() or 1
+    return max(1, processors // 2) if any(task.plan.kind is Kind.FULL for task in tasks) else processors
 
 
 def _failed_first(futures: Sequence[Future[DiskReport]]) -> Sequence[Future[DiskReport]]:
