@@ -117,8 +117,13 @@ def channel_credentials(identity: Identity) -> grpc.ChannelCredentials:
     return grpc.ssl_channel_credentials(identity.ca_pem, identity.key_pem, identity.certificate_pem)
 
 
-def explain_refusal(address: str, identity: Identity, *, timeout_seconds: float = 5.0) -> KeysapartError | None:
-    """Why the server at ``address`` does not talk to us, found by a TLS handshake; None when that succeeds."""
+def explain_refusal(
+    address: str, identity: Identity, server_name: str | None = None, *, timeout_seconds: float = 5.0
+) -> KeysapartError | None:
+    """Why the server at ``address`` does not talk to us, found by a TLS handshake; None when that succeeds.
+
+    ``server_name`` is what its certificate must bear, when that is not the address's host.
+    """
     subject = f"target {address}"
     host, port = split(address)
     context = ssl.create_default_context(cadata=identity.ca_pem.decode())
@@ -127,7 +132,7 @@ def explain_refusal(address: str, identity: Identity, *, timeout_seconds: float 
     try:
         with (
             socket.create_connection((host, port), timeout=timeout_seconds) as plain,
-            context.wrap_socket(plain, server_hostname=host) as secure,
+            context.wrap_socket(plain, server_hostname=server_name or host) as secure,
         ):
             # In TLS 1.3 the server judges our certificate after our side of the handshake is over: its verdict
             # arrives with the first read. gRPC servers hang up without an alert; one that accepts us speaks first.

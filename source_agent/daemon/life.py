@@ -3,7 +3,7 @@
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -14,7 +14,7 @@ from common.clock import Clock
 from common.errors import InternalError, KeysapartError
 from common.health.checker import Check
 from common.health.serve import health_port
-from common.tls import Identity, explain_refusal, load_identity
+from common.tls import Identity, load_identity
 from source_agent.agent import opened
 from source_agent.config import AgentConfig
 from source_agent.daemon import door, status
@@ -75,7 +75,7 @@ def run(path: Path, config: AgentConfig, clock: Clock) -> None:
         life.enter_context(door.answering(config.state_dir, loop.document))
         _observe(life, config, loop, clock, identity)
         life.enter_context(watch.running())
-        life.enter_context(target_watch(lambda: explain_refusal(config.target.address, identity), loop.put))
+        life.enter_context(target_watch(agent.target.trouble, loop.put))
         notify.tell(READY="1", STATUS=f"{len(settings.policies)} policies")
         _log.info("running", policies=len(settings.policies), state_dir=str(config.state_dir))
         loop.run()
@@ -84,11 +84,13 @@ def run(path: Path, config: AgentConfig, clock: Clock) -> None:
 
 
 def syncing(agent: Agent) -> Sync:
-    """How the loop syncs a VM."""
+    """How the loop syncs a VM: over a connection of its own, since a sync whose link breaks gives up its connection."""
 
     def sync(one: Running, stop: Stop, progress: Progress) -> SyncReport:
         requested = Kind.COMPARE if one.compare else None
-        return sync_vm(replace(agent, stop=stop), one.vm.moref, requested=requested, progress=progress)
+        with closing(agent.target.another()) as target:
+            mine = replace(agent, target=target, stop=stop)
+            return sync_vm(mine, one.vm.moref, requested=requested, progress=progress)
 
     return sync
 

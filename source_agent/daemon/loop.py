@@ -82,6 +82,8 @@ class Loop:
         self._stop_at: float | None = None
         self._stop_cause: str | None = None
         self._saved = clock.monotonic()
+        self._news = False
+        """Something happened that a restarted agent should know."""
 
     def put(self, event: Event) -> None:
         """Something happened."""
@@ -98,7 +100,7 @@ class Loop:
             if self._stop_at is not None and not self._under_way:
                 break
             self._end_those_that_took_too_long(now)
-            if now - self._saved >= _SAVE_SECONDS:
+            if self._news and now - self._saved >= _SAVE_SECONDS:
                 self._keep(now)
             self._wait(wake, now)
         self._keep(self._clock.monotonic())
@@ -153,6 +155,7 @@ class Loop:
             step = self._book.step(now)
             for one in step.start:
                 self._under_way[one.vm.replica] = _UnderWay(Stop(), Kept(one.vm.name))
+        self._news = self._news or bool(step.missed)
         for miss in step.missed:
             _log.warning(
                 "RPO missed", vm=miss.name, replica=miss.replica, rpo=miss.rpo, cause=miss.cause, why=miss.sentence
@@ -190,7 +193,7 @@ class Loop:
                 one.stop.ask(self._stop_cause or "the agent is stopping")
 
     def _keep(self, now: float) -> None:
-        self._saved = now
+        self._saved, self._news = now, False
         self._save(self.document())
 
     # Events.
@@ -210,6 +213,7 @@ class Loop:
 
     def _ended(self, event: Ended) -> None:
         now = self._clock.monotonic()
+        self._news = True
         with self._lock:
             del self._under_way[event.replica]
             name = self._book.running[event.replica].vm.name
@@ -247,6 +251,7 @@ class Loop:
             came, left = self._book.refresh(now, placements, self._settings.policies, {**told, **self._known})
             for replica, known in told.items():
                 self._book.learn(replica, known, now)
+        self._news = self._news or bool(came or left)
         for vm in came:
             self._known.pop(vm.replica, None)
             _log.info("VM protected", vm=vm.name, replica=vm.replica, rpo=vm.policy.rpo)

@@ -46,6 +46,7 @@ class Target:
         self._address = address
         self._pace = pace
         self._identity = identity
+        self._server_name = server_name
         self._options = [*_OPTIONS, *([("grpc.ssl_target_name_override", server_name)] if server_name else [])]
         self._open()
 
@@ -61,11 +62,19 @@ class Target:
         """The target, for errors."""
         return f"target {self._address}"
 
+    def another(self) -> "Target":
+        """A connection of its own to the same target, under the same bandwidth limit; the caller closes it."""
+        return Target(self._address, self._identity, self._server_name, self._pace)
+
     def reconnect(self) -> None:
         """Give up the connection with all calls on it, half-open ones too; the next call makes another."""
         old = self._channel
         self._open()
         old.close()
+
+    def trouble(self) -> KeysapartError | None:
+        """Why the target does not talk to us; None when it does. Takes up to 15 seconds when nobody answers."""
+        return explain_refusal(self._address, self._identity, self._server_name)
 
     def describe(self, replica: ReplicaId) -> wire.DescribeReplicaResponse:
         """What the target holds of a VM; raises whatever would refuse a sync now."""
@@ -151,7 +160,7 @@ class Target:
     def _dialled(self, found: KeysapartError) -> KeysapartError:
         """A connection that never stood is tried again for its reason."""
         if isinstance(found, TargetUnavailableError):
-            reason = explain_refusal(self._address, self._identity)
+            reason = self.trouble()
             if isinstance(reason, (CertificateError, TargetUnavailableError)):
                 return reason
         return found

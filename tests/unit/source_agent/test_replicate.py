@@ -4,8 +4,10 @@ import dataclasses
 import os
 import socket
 import threading
+from types import SimpleNamespace
 
 import pytest
+from structlog.testing import capture_logs
 
 from common.cli_edge import error_object
 from common.clock import SystemClock
@@ -21,6 +23,7 @@ from common.errors import (
 )
 from common.grain import GRAIN_BYTES
 from common.tls import load_identity
+from source_agent.daemon.life import syncing
 from source_agent.disk_read.memory import MemoryReader
 from source_agent.outlook import look_ahead
 from source_agent.plan import Kind
@@ -394,3 +397,20 @@ def test_a_snapshot_past_its_age_ends_the_sync_and_is_gone(world):
     assert "next sync" in caught.value.next_step
     assert world.vm.snapshots == []
     assert world.sync().point == 1
+
+
+def test_syncs_of_the_daemon_have_connections_of_their_own(world):
+    """What one sync gives up because its link broke must not break another's."""
+
+    class Meddling(Quiet):
+        def disk(self, task, total_bytes, count):
+            world.agent.target.reconnect()
+
+    world.scribble()
+    vm = SimpleNamespace(moref=world.vm.moref)
+    with capture_logs() as logs:
+        report = syncing(world.agent)(SimpleNamespace(vm=vm, compare=False), Stop(), Meddling())
+    assert report.kind == "full"
+    assert [line["event"] for line in logs if line["event"] == "the link broke"] == []
+    again = syncing(world.agent)(SimpleNamespace(vm=vm, compare=True), Stop(), Quiet())
+    assert (again.point, again.kind) == (2, "compare")
