@@ -119,7 +119,11 @@ def _plan(
 def _doctor(
     context: typer.Context,
     vms: Annotated[
-        list[str] | None, typer.Argument(metavar="[VM]...", help="Only these; all VMs that the login sees if left out.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[VM]...",
+            help="Only these; if left out, what [[protect]] selects, or else all that the login sees.",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

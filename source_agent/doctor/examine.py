@@ -4,6 +4,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from common.clock import Clock
 from common.errors import ConfigError, KeysapartError
@@ -50,7 +51,7 @@ def examine(config: AgentConfig, clock: Clock, names: Sequence[str]) -> Report:
         finally:
             vcenter.close()
     if identity is not None:
-        found += _target(config, identity)
+        found += _target(config, identity, clock)
     return report(found, vms)
 
 
@@ -103,11 +104,13 @@ def _vcenter_certificate(config: AgentConfig, clock: Clock) -> Iterator[Found]:
     yield from judge.certificate("the vCenter's", not_after, clock.now(), _RENEW, checked=trusted)
 
 
-def _target(config: AgentConfig, identity: Identity) -> Iterator[Found]:
+def _target(config: AgentConfig, identity: Identity, clock: Clock) -> Iterator[Found]:
     """Whether the target would accept a sync: it is there, knows the agent, and the tenant's KEK is Active."""
     target = Target(config.target.address, identity, config.target.server_name)
     try:
-        target.describe(ReplicaId(str(uuid.uuid4())))
+        told = target.describe(ReplicaId(str(uuid.uuid4())))
+        if told.time_seconds:
+            yield from judge.clock("target", datetime.fromtimestamp(told.time_seconds, UTC), clock.now())
     except KeysapartError as error:
         yield failure(error, "target")
     finally:
@@ -133,7 +136,6 @@ def _site(login: _Login, clock: Clock, names: Sequence[str]) -> tuple[list[Found
     found += judge.clock("vCenter", theirs, before + (clock.now() - before) / 2)
     everything = vsphere.vms()
     agent_vm = vsphere.vm(login.config.reader.agent_vm)
-    wanted = [vm for vm in everything if vm.moref != agent_vm.moref]
     if names:
         wanted = []
         for name in names:
@@ -141,6 +143,13 @@ def _site(login: _Login, clock: Clock, names: Sequence[str]) -> tuple[list[Found
                 wanted.append(vsphere.vm(name))
             except KeysapartError as error:
                 found.append(failure(error, name))
+    elif login.config.protect:
+        policies = [section.policy() for section in login.config.protect]
+        chosen, unused = judge.selected(vsphere.placements(), policies)
+        found += unused
+        wanted = [vm for vm in everything if vm.moref in chosen]
+    else:
+        wanted = [vm for vm in everything if vm.moref != agent_vm.moref]
     for vm in wanted:
         found += _vm(login, vm, agent_vm)
     if login.own is not None:

@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 from common.ids import AgentId
 from source_agent.doctor.report import Found
 from source_agent.preflight import Finding, Severity
-from source_agent.vsphere.port import VmInfo
+from source_agent.schedule.policy import Policy, policy_of
+from source_agent.vsphere.port import Placement, VmInfo
 from source_agent.vsphere.snapshots import leftovers
 
 SOON = timedelta(days=30)
@@ -42,6 +43,23 @@ def clock(whose: str, theirs: datetime, ours: datetime) -> Iterator[Found]:
             ),
             whose,
         )
+
+
+def selected(vms: Sequence[Placement], policies: Sequence[Policy]) -> tuple[frozenset[str], list[Found]]:
+    """Morefs of the VMs that some policy is for, and the policies that are for none."""
+    unused = [
+        Found(
+            Finding(
+                Severity.WARN,
+                "policy-unused",
+                f"no VM fits the {number}. [[protect]] section",
+                "correct its names, folder or attribute, or remove it",
+            )
+        )
+        for number, policy in enumerate(policies, 1)
+        if not any(policy_of(vm, [policy]) for vm in vms)
+    ]
+    return frozenset(vm.moref for vm in vms if policy_of(vm, policies)), unused
 
 
 def left_behind(vms: Sequence[VmInfo], agent: AgentId, busy: Iterable[str]) -> Iterator[Found]:

@@ -53,6 +53,7 @@ class ReplicationService:
             window_bytes=WINDOW_BYTES,
             max_streams=self._streams,
             protocol_versions=[PROTOCOL_VERSION],
+            time_seconds=int(self._clock.now().timestamp()),
         )
 
     def BeginSync(self, request: wire.BeginSyncRequest, call: Call) -> wire.BeginSyncResponse:  # noqa: N802

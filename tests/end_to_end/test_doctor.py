@@ -122,3 +122,12 @@ def test_what_a_crashed_sync_left_is_found(pair: Pair) -> None:
 def test_a_vm_that_is_not_there(pair: Pair) -> None:
     rows = found(pair, "nobody", "web01")
     assert rows["not-found"]["where"] == ["nobody"]
+
+
+def test_where_policies_say_what_is_protected_only_that_is_looked_at(pair: Pair) -> None:
+    policies = '[[protect]]\nvms = ["web*"]\nrpo = "1h"\n\n[[protect]]\nvms = ["ghost*"]\nrpo = "1h"\n\n[log]'
+    config = changed(pair, ("[log]", policies))
+    outcome = run("source-agent", config, "doctor", "--json")
+    assert (outcome.code, outcome.json["vms"]) == (EXIT_OK, 1), outcome
+    rows = {row["rule"]: row for row in outcome.json["findings"]}
+    assert rows["policy-unused"]["sentences"] == ["no VM fits the 2. [[protect]] section"]
