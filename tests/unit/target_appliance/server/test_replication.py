@@ -117,6 +117,12 @@ def test_a_point(server, client):
     assert row.stored_bytes == committed.stored_bytes
 
 
+def test_the_target_tells_its_clock(server, client, monkeypatch):
+    moment = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+    monkeypatch.setattr(server.behind.clock, "now", lambda: moment)
+    assert client.describe(VM).time_seconds == moment.timestamp()
+
+
 @pytest.mark.parametrize(
     ("changes", "kind"),
     [
@@ -141,12 +147,6 @@ def test_a_point(server, client):
         ({"kind": wire.SYNC_KIND_DELTA, "disks": [_disk(kind=wire.SYNC_KIND_DELTA)]}, PreconditionError),
     ],
 )
-def test_the_target_tells_its_clock(server, client, monkeypatch):
-    moment = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
-    monkeypatch.setattr(server.behind.clock, "now", lambda: moment)
-    assert client.describe(VM).time_seconds == moment.timestamp()
-
-
 def test_a_sync_that_cannot_be(server, client, changes, kind):
     with pytest.raises(kind):
         client.begin(_request(**changes))
