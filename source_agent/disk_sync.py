@@ -12,6 +12,7 @@ from common.extent import Extent, above, round_to_grains
 from common.grain import GRAIN_BYTES
 from common.ids import DiskKey, SyncId
 from common.sync.events import GrainRecord
+from common.wire.v1 import replication_pb2 as wire
 from source_agent import pipeline
 from source_agent.disk_read.port import BlockReader, OpenDisk
 from source_agent.pipeline import DiskCount
@@ -107,7 +108,7 @@ class Work:
         return DiskSender(self.target, self.sync, disk, self.window_bytes, flight=self.link.flight, clock=self.clock)
 
 
-def sync_disk(work: Work, task: DiskTask, first_grain: int = 0) -> DiskReport:
+def sync_disk(work: Work, task: DiskTask, at: wire.DiskProgress | None = None) -> DiskReport:
     """Send what is to be sent of one disk; returns when it is sealed and durable at the target.
 
     A break of the link costs what was under way: the disk stays open and goes on where the target stands.
@@ -115,16 +116,18 @@ def sync_disk(work: Work, task: DiskTask, first_grain: int = 0) -> DiskReport:
     Args:
         work: the sync.
         task: the disk.
-        first_grain: all below it is at the target already.
+        at: how far the disk is at the target already.
 
     Raises:
         KeysapartError: the reader's, the target's or the network's.
     """
     count = DiskCount()
     sent = Sent(0, 0, 0)
+    if at is not None and at.finished:
+        return _report(task, count, sent)
     with ExitStack() as stack:
         opened = stack.enter_context(work.reader.open(work.snapshot, task.disk)) if task.extents else None
-        wanted = _wanted(opened, task, first_grain)
+        wanted = _wanted(opened, task, at.next_grain if at else 0)
         total = sum(piece.length for piece in wanted)
         work.started(task, total, count)
         while True:

@@ -1,5 +1,6 @@
 """What crashed syncs of this agent left on other VMs: found at the next start, whichever VM that start is for."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from common import log
@@ -12,12 +13,15 @@ from source_agent.vsphere.snapshots import remove_leftovers
 _log = log.get("leftovers")
 
 
-def clear_unfinished(vsphere: VSphere, agent: AgentId, state_dir: Path) -> None:
+def clear_unfinished(vsphere: VSphere, agent: AgentId, state_dir: Path, pending: Callable[[ReplicaId], bool]) -> None:
     """Remove our snapshots from every VM whose last sync from here did not end well, and that no process holds.
 
-    A VM that cannot be cleared now is logged and stays on the list: it must not keep another one from its sync.
+    A VM that cannot be cleared now is logged and stays on the list: it must not keep another one from its sync. A
+    VM whose sync may go on, of which ``pending`` knows, waits for its own next sync.
     """
     for vm in unfinished(state_dir):
+        if pending(vm):
+            continue
         try:
             with vm_lock(state_dir, vm, vm):
                 removed = _clear(vsphere, agent, vm)

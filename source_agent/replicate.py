@@ -4,6 +4,7 @@ The order is the promise: what can refuse is asked before a snapshot exists; the
 after it; the point exists only when the target says so.
 """
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,17 +14,19 @@ from common.errors import BusyError, ChangeTrackingError, KeysapartError
 from common.extent import Extent
 from common.ids import AgentId
 from common.wire.v1 import replication_pb2 as wire
-from source_agent import bookmark, measured, preflight
+from source_agent import bookmark, in_flight, measured, preflight
 from source_agent.bookmark import Bookmark
 from source_agent.disk_read.port import BlockReader
 from source_agent.disk_sync import DiskTask
 from source_agent.expect import Expectation, expect
+from source_agent.in_flight import InFlight
 from source_agent.leftovers import clear_unfinished
 from source_agent.lock import vm_lock
 from source_agent.measured import Measured
 from source_agent.plan import DiskPlan, Kind, Plan, plan
 from source_agent.progress import Progress
 from source_agent.report import SyncReport
+from source_agent.resume import Resumed, Resumer, pending
 from source_agent.snapshot_limits import Limits, Watch, watched
 from source_agent.stop import Stop
 from source_agent.stream.channel import Target
@@ -31,7 +34,7 @@ from source_agent.transfer import Transfer, Transferred
 from source_agent.trust import HeldPoint
 from source_agent.vsphere.changed_extents import changed_extents
 from source_agent.vsphere.port import Snapshot, VmInfo, VSphere
-from source_agent.vsphere.snapshots import ensure_tracking, remove_leftovers, snapshot, untracked
+from source_agent.vsphere.snapshots import ensure_tracking, remove_leftovers, snapshot, standing, untracked
 from source_agent.wire_types import begin_request, held_point
 
 _log = log.get("sync")
@@ -91,10 +94,21 @@ def sync_vm(
     # Disks first: while a snapshot's base is attached elsewhere its removal cannot consolidate, and the VM would run on
     # another file from then on, which ends trust in change tracking.
     released = agent.reader.release_leftovers()
-    clear_unfinished(agent.vsphere, agent.agent_id, agent.state_dir)
     vm = agent.vsphere.vm(name)
+    clear_unfinished(
+        agent.vsphere,
+        agent.agent_id,
+        agent.state_dir,
+        lambda other: (
+            other == vm.instance_uuid or pending(agent.state_dir, other, agent.clock.now(), agent.unreachable_seconds)
+        ),
+    )
     with vm_lock(agent.state_dir, vm.instance_uuid, vm.name):
-        vm = _cleared(agent, vm, released)
+        resumer = Resumer(
+            agent.agent_id, agent.target, agent.clock, agent.state_dir, agent.unreachable_seconds, progress
+        )
+        resumed = resumer.find(vm, requested)
+        vm = _cleared(agent, vm, released, resumed)
         warned = findings(agent, vm)
         preflight.require(vm, warned)
         described = _described(agent, vm)
@@ -102,7 +116,7 @@ def sync_vm(
             bookmark.check(bookmark.load(agent.state_dir, vm.instance_uuid), _newest(described), vm.name)
         vm = ensure_tracking(agent.vsphere, vm)
         agent.stop.check()
-        ended = _cycle(agent, vm, described, requested=requested, progress=progress)
+        ended = _cycle(agent, vm, described, requested=requested, progress=progress, resumed=resumed)
     seconds = agent.clock.monotonic() - began
     _measure(agent, vm, ended, seconds)
     warned = tuple(found for found in warned if found.severity is preflight.Severity.WARN)
@@ -125,6 +139,7 @@ def sync_vm(
         expected=ended.expected,
         disks=ended.done.disks,
         warnings=tuple(lines),
+        resumed=resumed is not None,
     )
 
 
@@ -176,7 +191,13 @@ def _described(agent: Agent, vm: VmInfo) -> wire.DescribeReplicaResponse:
 
 
 def _cycle(
-    agent: Agent, vm: VmInfo, described: wire.DescribeReplicaResponse, *, requested: Kind | None, progress: Progress
+    agent: Agent,
+    vm: VmInfo,
+    described: wire.DescribeReplicaResponse,
+    *,
+    requested: Kind | None,
+    progress: Progress,
+    resumed: Resumed | None,
 ) -> _Ended:
     """Snapshot, plan, transfer; and what remains to be cleaned up after a commit, in words.
 
@@ -185,21 +206,14 @@ def _cycle(
     """
     held = held_point(vm, described)
     ended: _Ended | None = None
-    progress.say(f"{vm.name}: taking a snapshot")
     try:
         with (
             agent.reader.held(vm.moref),
-            snapshot(
-                agent.vsphere,
-                vm,
-                agent.agent_id,
-                quiesce=agent.quiesce,
-                fallback=agent.quiesce_fallback,
-                clock=agent.clock,
-            ) as taken,
+            in_flight.noted(agent.state_dir, vm.instance_uuid) as note,
+            _snapshot(agent, vm, resumed, progress) as taken,
             watched(Watch(agent.vsphere, vm, taken, agent.limits), agent.clock, agent.stop),
         ):
-            decided, tasks = _tasks(agent, vm, taken, held, requested=requested)
+            decided, tasks = _tasks(agent, vm, taken, held, requested=requested, resumed=resumed)
             span = None if held is None else (taken.created - held.taken).total_seconds()
             expected = expect(
                 decided,
@@ -221,9 +235,14 @@ def _cycle(
                 clock=agent.clock,
                 parallel_disks=agent.parallel_disks,
                 patience_seconds=agent.unreachable_seconds,
+                alive=lambda: in_flight.touch(agent.state_dir, vm.instance_uuid),
             )
-            request = begin_request(vm, taken, decided, described.newest.number)
-            done = transfer.run(request, tasks)
+            if resumed is None:
+                request = begin_request(vm, taken, decided, described.newest.number)
+                done = transfer.run(request, tasks, lambda sync, point: note(InFlight(sync, point, taken, decided)))
+            else:
+                record = resumed.record
+                done = transfer.resume(record.sync, record.point, vm.instance_uuid, tasks, resumed.state.disks)
             ended = _Ended(done, taken, decided, expected, span, [])
             _remember(agent, vm, done)
     except KeysapartError as error:
@@ -231,6 +250,17 @@ def _cycle(
             raise
         return replace(ended, remains=[str(error)])
     return ended
+
+
+def _snapshot(
+    agent: Agent, vm: VmInfo, resumed: Resumed | None, progress: Progress
+) -> AbstractContextManager[Snapshot]:
+    if resumed is not None:
+        return standing(agent.vsphere, vm, resumed.record.snapshot)
+    progress.say(f"{vm.name}: taking a snapshot")
+    return snapshot(
+        agent.vsphere, vm, agent.agent_id, quiesce=agent.quiesce, fallback=agent.quiesce_fallback, clock=agent.clock
+    )
 
 
 def _remember(agent: Agent, vm: VmInfo, done: Transferred) -> None:
@@ -247,9 +277,10 @@ def _newest(described: wire.DescribeReplicaResponse) -> Bookmark | None:
     return Bookmark(described.newest.number, described.newest.record_hash)
 
 
-def _cleared(agent: Agent, vm: VmInfo, released: int) -> VmInfo:
+def _cleared(agent: Agent, vm: VmInfo, released: int, resumed: Resumed | None) -> VmInfo:
     """Remove the snapshots that an earlier process of this agent left; ``released`` of its disks were detached."""
-    removed = remove_leftovers(agent.vsphere, vm, agent.agent_id)
+    keep = resumed.record.snapshot.moref if resumed else None
+    removed = remove_leftovers(agent.vsphere, vm, agent.agent_id, keep)
     if not released and not removed:
         return vm
     _log.info("leftovers of an earlier sync removed", vm=vm.name, snapshots=removed, disks=released)
@@ -257,13 +288,22 @@ def _cleared(agent: Agent, vm: VmInfo, released: int) -> VmInfo:
 
 
 def _tasks(
-    agent: Agent, vm: VmInfo, taken: Snapshot, held: HeldPoint | None, *, requested: Kind | None
+    agent: Agent,
+    vm: VmInfo,
+    taken: Snapshot,
+    held: HeldPoint | None,
+    *,
+    requested: Kind | None,
+    resumed: Resumed | None,
 ) -> tuple[Plan, list[DiskTask]]:
-    """The plan over the snapshot, with the extents that each disk needs read.
+    """The plan over the snapshot, with the extents that each disk needs read; a sync that goes on keeps its plan.
 
     A change list that turns out not to be trustworthy makes its disk a compare, here and not as a failure.
     """
-    decided = plan(vm, taken, held, requested=requested, reverted=history_of(agent, vm, held))
+    if resumed is not None:
+        decided = resumed.record.plan
+    else:
+        decided = plan(vm, taken, held, requested=requested, reverted=history_of(agent, vm, held))
     tasks = []
     for disk, choice in zip(taken.disks, decided.disks, strict=True):
         extents: tuple[Extent, ...] = (Extent(0, disk.capacity_bytes),)

@@ -42,6 +42,8 @@ class SyncReport:
     """What was said of the sync before its first byte was read."""
     disks: tuple[DiskReport, ...]
     warnings: tuple[str, ...]
+    resumed: bool = False
+    """It went on with a sync of a process that was killed: the point holds that one's snapshot."""
 
     def as_json(self) -> dict[str, Any]:
         """For ``--json``: the field names are the documented ones."""

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from typing import Final
 from common import log
 from common.clock import Clock
 from common.errors import KeysapartError
-from common.ids import PointNumber, SyncId, parse_point, parse_replica, parse_sync
+from common.ids import PointNumber, ReplicaId, SyncId, parse_point, parse_replica, parse_sync
 from common.wire.v1 import replication_pb2 as wire
 from source_agent.disk_read.port import BlockReader
 from source_agent.disk_sync import Cancellation, DiskTask, Work, sync_disk
@@ -57,10 +57,12 @@ class Transfer:
         parallel_disks: int,
         stop: Stop,
         patience_seconds: float,
+        alive: Callable[[], None],
     ) -> None:
         self._target = target
         self._clock = clock
         self._patience = patience_seconds
+        self._alive = alive
         self._cancellation = Cancellation()
         self._reader = reader
         self._snapshot = snapshot
@@ -69,35 +71,61 @@ class Transfer:
         self._stop = stop
         self._at_once = max(1, min(parallel_disks, described.max_streams))
 
-    def run(self, request: wire.BeginSyncRequest, tasks: Sequence[DiskTask]) -> Transferred:
-        """Send every disk of ``tasks`` and commit.
+    def run(
+        self, request: wire.BeginSyncRequest, tasks: Sequence[DiskTask], begun: Callable[[SyncId, PointNumber], None]
+    ) -> Transferred:
+        """Open a sync, send every disk of ``tasks``, commit; ``begun`` is told of the sync when it is open.
 
         Raises:
             KeysapartError: the first failure; the sync is aborted at the target then, as on a signal.
         """
-        begun = self._target.begin(request)
-        sync = parse_sync(begun.sync)
+        opened = self._target.begin(request)
+        sync, point = parse_sync(opened.sync), parse_point(opened.point)
+        begun(sync, point)
+        return self._run(sync, point, parse_replica(request.replica), tasks, {})
+
+    def resume(
+        self,
+        sync: SyncId,
+        point: PointNumber,
+        replica: ReplicaId,
+        tasks: Sequence[DiskTask],
+        disks: Iterable[wire.DiskProgress],
+    ) -> Transferred:
+        """The same for a sync that is open, and whose ``disks`` are so far. Raises as ``run`` does."""
+        return self._run(sync, point, replica, tasks, {one.disk: one for one in disks})
+
+    def _run(
+        self,
+        sync: SyncId,
+        point: PointNumber,
+        replica: ReplicaId,
+        tasks: Sequence[DiskTask],
+        disks: Mapping[int, wire.DiskProgress],
+    ) -> Transferred:
         link = Link(
             self._target,
             self._clock,
             self._cancellation.pause,
-            lambda text: self._progress.say(f"{request.vm_name}: {text}"),
+            self._progress.say,
             sync=sync,
-            replica=parse_replica(request.replica),
+            replica=replica,
             patience_seconds=self._patience,
         )
         try:
             with self._stop.calling(self._cancellation.cancel):
                 with self._kept_alive(sync):
-                    disks = self._send(sync, link, tasks)
-                self._progress.say(f"{request.vm_name}: committing point {begun.point}")
+                    reports = self._send(sync, link, tasks, disks)
+                self._progress.say(f"committing point {point}")
                 committed = link.commit()
         except BaseException as error:
             self._target.abort(sync, error.message if isinstance(error, KeysapartError) else type(error).__name__)
             raise
-        return Transferred(parse_point(committed.point), committed.record_hash, committed.stored_bytes, disks)
+        return Transferred(parse_point(committed.point), committed.record_hash, committed.stored_bytes, reports)
 
-    def _send(self, sync: SyncId, link: Link, tasks: Sequence[DiskTask]) -> tuple[DiskReport, ...]:
+    def _send(
+        self, sync: SyncId, link: Link, tasks: Sequence[DiskTask], disks: Mapping[int, wire.DiskProgress]
+    ) -> tuple[DiskReport, ...]:
         cancellation = self._cancellation
         with (
             ThreadPoolExecutor(_reducers(tasks), "reduce") as workers,
@@ -115,7 +143,7 @@ class Transfer:
                 cancellation=cancellation,
                 started=self._progress.disk,
             )
-            futures = [streams.submit(sync_disk, work, task) for task in tasks]
+            futures = [streams.submit(sync_disk, work, task, disks.get(task.disk.key)) for task in tasks]
             try:
                 wait(futures, return_when=FIRST_EXCEPTION)
                 self._stop.check()
@@ -137,6 +165,7 @@ class Transfer:
                 self._cancellation.cut_stalled()
                 if self._clock.monotonic() - renewed >= _RENEW_SECONDS:
                     renewed = self._clock.monotonic()
+                    self._alive()
                     try:
                         self._target.renew(sync)
                     except KeysapartError as error:

@@ -63,7 +63,8 @@ def serve(
         probe(store)
         vault = Vault(store, kms, clock, failpoint)
         _recover(vault, catalog)
-        behind = Behind(vault, catalog, authority, clock, config.limits, config.listen.names)
+        park_seconds = config.sync.park_hours * 3600
+        behind = Behind(vault, catalog, authority, clock, config.limits, park_seconds, config.listen.names)
         port = life.enter_context(data_port(behind, config.listen.data))
         checks = {
             "kms": kms.probe,
@@ -76,7 +77,7 @@ def serve(
             "serving", data=config.listen.data, health=config.listen.health, kms=kms.name, store=str(config.store_dir)
         )
         while not stopping.wait(_SWEEP_SECONDS):
-            port.service.end_silent()
+            port.service.settle_silent()
         _log.info("stopping")
     _log.info("stopped")
 

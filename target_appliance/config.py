@@ -80,6 +80,13 @@ class Limits(Section):
     """A stream without a frame for so long is ended."""
 
 
+class SyncSettings(Section):
+    """Syncs under way."""
+
+    park_hours: float = Field(default=24, ge=0, le=24 * 30)
+    """How long what a sync has staged waits for an agent that fell silent."""
+
+
 class LogSettings(Section):
     """What is logged, and in which form."""
 
@@ -99,6 +106,7 @@ class ApplianceConfig(Section):
     listen: Listen
     kms: KmsSettings
     limits: Limits = Limits()
+    sync: SyncSettings = SyncSettings()
     log: LogSettings = LogSettings()
     catalog_url: str | None = None
     """SQLAlchemy URL of the catalog; default: ``catalog.sqlite`` in ``state_dir``."""

@@ -43,10 +43,12 @@ def leftovers(vm: VmInfo, agent: AgentId) -> tuple[SnapshotInfo, ...]:
     )
 
 
-def remove_leftovers(vsphere: VSphere, vm: VmInfo, agent: AgentId) -> tuple[str, ...]:
-    """Remove what a crashed sync left on the VM; returns the names."""
+def remove_leftovers(vsphere: VSphere, vm: VmInfo, agent: AgentId, keep: str | None = None) -> tuple[str, ...]:
+    """Remove what a crashed sync left on the VM, but for the snapshot with moref ``keep``; returns the names."""
     removed = []
     for found in leftovers(vm, agent):
+        if found.moref == keep:
+            continue
         vsphere.remove_snapshot(vm.moref, found.moref)
         removed.append(found.name)
     return tuple(removed)
@@ -100,7 +102,13 @@ def snapshot(
         KeysapartError: as VSphere.create_snapshot and VSphere.remove_snapshot do.
     """
     tries = [quiesce, quiesce, False] if quiesce and fallback else [quiesce] * (1 + quiesce)
-    made = _created(vsphere, vm, agent, tries, clock)
+    with standing(vsphere, vm, _created(vsphere, vm, agent, tries, clock)) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def standing(vsphere: VSphere, vm: VmInfo, made: Snapshot) -> Iterator[Snapshot]:
+    """The same for a snapshot that stands already, of a sync that goes on."""
     try:
         yield made
     except BaseException as error:

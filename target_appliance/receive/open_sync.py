@@ -47,6 +47,8 @@ class OpenSync:
     over: str = ""
     """Why nothing more is accepted; empty while it is open."""
     committing: bool = False
+    parked: bool = False
+    """Its agent is silent, its lease has lapsed, and nobody wanted the replica since: it may go on still."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -115,6 +117,20 @@ class OpenSync:
             found = self.staged.progress()
             self.finished.update(one.disk for one in found if one.finished)
             return found
+
+    def park(self) -> None:
+        """Hold no files and no buffers until somebody goes on.
+
+        Raises:
+            TargetUnavailableError: the store is busy with a write of one of the streams.
+            StoreError, StoreFullError: what arrived cannot be made durable.
+        """
+        for claim in tuple(self.writing.values()):
+            claim.revoke()
+        with self.lock:
+            self.writing.clear()
+            self.staged.rest()
+            self.parked = True
 
     def _let_go(self, claim: Claim) -> None:
         """The call too: gRPC counts one that is kept against its connection."""
@@ -196,6 +212,7 @@ class OpenSyncs:
         entry.require_open()
         now = self._clock.monotonic()
         entry.heard = now
+        entry.parked = False
         if now - entry.renewed < _RENEW_SECONDS:
             return
         with entry.lock:
@@ -210,10 +227,11 @@ class OpenSyncs:
             return self._by_id.pop(entry.sync, None) is not None
 
     def silent(self) -> list[OpenSync]:
-        """Those whose lease has lapsed: no sign of life for LEASE_SECONDS."""
+        """Those whose lease has lapsed, parked or not: no sign of life for LEASE_SECONDS; the longest silent first."""
         limit = self._clock.monotonic() - LEASE_SECONDS
         with self._lock:
-            return [entry for entry in self._by_id.values() if entry.heard < limit and not entry.committing]
+            found = [entry for entry in self._by_id.values() if entry.heard < limit and not entry.committing]
+        return sorted(found, key=lambda entry: entry.heard)
 
     def all(self) -> list[OpenSync]:
         """Every open sync."""

@@ -125,6 +125,13 @@ class StagedSync:
             writer.sync()
         return DiskProgress(key, finished=writer.finished, next_grain=writer.next_grain)
 
+    def rest(self) -> None:
+        """Make durable what was appended and hold no files until somebody goes on. Raises as ``progress`` does."""
+        with self._lock:
+            self._require_open()
+            for writer in self._writers.values():
+                writer.rest()
+
     def commit(self) -> CommittedPoint:
         """Make all disks one point, durable and for good.
 

@@ -1,5 +1,6 @@
 """The Replication service: reads requests, asks vault, catalog and open syncs, writes answers."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Final
@@ -25,13 +26,23 @@ _log = log.get("replication")
 
 _MOST_RANGES: Final = 65536
 _MOST_CAUSE: Final = 1024
+_MOST_PARKED: Final = 64
+"""Syncs of one tenant that may wait for their agents: each keeps up to a few MiB for every disk."""
 
 
 class ReplicationService:
     """Handlers by RPC name; gRPC calls them through the edge, which has checked the caller."""
 
     def __init__(
-        self, vault: Vault, catalog: Catalog, syncs: OpenSyncs, watch: IdleWatch, clock: Clock, *, streams: int
+        self,
+        vault: Vault,
+        catalog: Catalog,
+        syncs: OpenSyncs,
+        watch: IdleWatch,
+        clock: Clock,
+        *,
+        streams: int,
+        park_seconds: float,
     ) -> None:
         self._vault = vault
         self._catalog = catalog
@@ -39,6 +50,7 @@ class ReplicationService:
         self._watch = watch
         self._clock = clock
         self._streams = streams
+        self._park_seconds = park_seconds
 
     def DescribeReplica(self, request: wire.DescribeReplicaRequest, call: Call) -> wire.DescribeReplicaResponse:  # noqa: N802 - the proto's name
         """Newest point and bounds; refuses what BeginSync would refuse now."""
@@ -178,14 +190,36 @@ class ReplicationService:
         _log.info("sync aborted", tenant=entry.owner.tenant, replica=entry.replica, sync=entry.sync, cause=cause)
         return wire.AbortSyncResponse()
 
-    def end_silent(self) -> int:
-        """End the syncs whose agents have been silent for longer than a lease; returns how many."""
-        ended = 0
-        for entry in self._syncs.silent():
-            _log.warning("sync ended: its agent is silent", replica=entry.replica, sync=entry.sync)
-            self._end(entry, "its lease lapsed")
-            ended += 1
-        return ended
+    def settle_silent(self) -> int:
+        """Park the syncs whose agents are silent for longer than a lease; returns how many.
+
+        A parked one ends when it has waited for too long, when its tenant has too many, or when a sync of its replica
+        begins.
+        """
+        waiting: Counter[TenantId] = Counter()
+        silent = self._syncs.silent()
+        parked = 0
+        limit = self._clock.monotonic() - self._park_seconds
+        for entry in reversed(silent):
+            waiting[entry.owner.tenant] += 1
+            if entry.heard < limit or waiting[entry.owner.tenant] > _MOST_PARKED:
+                _log.warning("sync ended: its agent stays away", replica=entry.replica, sync=entry.sync)
+                self._end(entry, "its agent stayed away")
+            elif not entry.parked:
+                parked += self._park(entry)
+        return parked
+
+    def _park(self, entry: OpenSync) -> bool:
+        try:
+            entry.park()
+        except TargetUnavailableError:
+            return False
+        except KeysapartError as error:
+            _log.warning("a silent sync was ended", sync=entry.sync, cause=error.message)
+            self._end(entry, error.message)
+            return False
+        _log.warning("sync parked: its agent is silent", replica=entry.replica, sync=entry.sync)
+        return True
 
     def end_all(self) -> None:
         """The appliance stops: what is staged goes, so that nothing has to be swept at the next start."""

@@ -52,6 +52,8 @@ class Behind:
     authority: Authority
     clock: Clock
     limits: Limits
+    park_seconds: float
+    """How long a sync whose agent is silent may wait for it."""
     names: tuple[str, ...]
     """Names and addresses that the server certificate is for."""
 
@@ -78,7 +80,15 @@ def data_port(behind: Behind, address: str) -> Iterator[DataPort]:
         life.callback(watch.stop)
         per_tenant = behind.limits.streams_per_tenant
         syncs = OpenSyncs(behind.clock, behind.catalog.renew)
-        service = ReplicationService(behind.vault, behind.catalog, syncs, watch, behind.clock, streams=per_tenant)
+        service = ReplicationService(
+            behind.vault,
+            behind.catalog,
+            syncs,
+            watch,
+            behind.clock,
+            streams=per_tenant,
+            park_seconds=behind.park_seconds,
+        )
         life.callback(service.end_all)
         edge = Edge(_identifier(behind), StreamCap(per_tenant), watch)
         threads = per_tenant * _STREAM_TENANTS + _UNARY_THREADS

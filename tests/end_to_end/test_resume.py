@@ -1,14 +1,15 @@
 """Links that break: a sync goes on where the target stands, and what a cut costs is measured on the socket."""
 
+import os
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from common.errors import EXIT_TRY_LATER
-from tests.end_to_end.cutter import cut_link
+from tests.end_to_end.cutter import Cutter, cut_link
 from tests.end_to_end.gate import gated
 from tests.end_to_end.ledger import Ledger
 from tests.end_to_end.pair import Pair
@@ -47,6 +48,52 @@ def test_a_link_that_dies_after_every_mebibyte(large: Pair) -> None:
         )
         assert link.cuts >= DISK_MIB
         assert link.passed <= MOST * ideal
+        ledger.check()
+        ledger.check_source()
+
+
+WINDOW = 64 * MIB
+KILLS = 20
+NEVER = 1 << 62
+
+
+@pytest.fixture
+def rng() -> random.Random:
+    """Draws the moments."""
+    seed = int(os.environ.get("KEYSAPART_KILL_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 31)
+    print(f"KEYSAPART_KILL_SEED={seed}")
+    return random.Random(seed)
+
+
+def _passes(link: Cutter, more: int, ended: Callable[[], object]) -> bool:
+    """Whether so many more bytes pass before the process ends."""
+    wanted = link.to_target + more
+    until("bytes pass, or the sync ends", lambda: link.to_target >= wanted or ended() is not None, 120)
+    return ended() is None
+
+
+def test_an_agent_killed_again_and_again(large: Pair, rng: random.Random) -> None:
+    """One sync of 256 MiB by many processes; what the guest writes meanwhile is not in its point."""
+    with Ledger(large, VM) as ledger, cut_link(large.lab, NEVER, minutes=10) as link:
+        content = ledger.content()
+        costs, ideal = [], DISK_MIB * MIB
+        while len(costs) < KILLS:
+            process = large.start_source("sync", VM, "--json")
+            if not _passes(link, rng.randrange(MIB, 12 * MIB), process.poll):
+                break
+            process.kill()
+            process.communicate()
+            ledger.write(MIB)
+            costs.append(link.to_target)
+        report = large.sync(VM)
+        resent = link.to_target - ideal
+        print(f"{len(costs)} kills: {resent / MIB:.1f} MiB sent again, {resent / max(1, len(costs)) / MIB:.2f} a kill")
+        assert report["resumed"]
+        assert len(costs) == KILLS
+        assert resent <= KILLS * WINDOW
+        ledger.settle(content, report["point"])
+        ledger.check_source()
+        assert not ledger.sync()["resumed"]
         ledger.check()
         ledger.check_source()
 

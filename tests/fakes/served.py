@@ -21,6 +21,8 @@ from target_appliance.server.serve import Behind, data_port
 from target_appliance.store.memory import MemoryStore
 from target_appliance.store.port import Store
 
+PARK_SECONDS = 3600.0
+
 
 @dataclass
 class Served:
@@ -64,6 +66,6 @@ def served(folder: Path, *, store: Store | None = None, limits: Limits | None = 
     authority = Authority.create(folder / "authority", "keysapart.test", clock)
     with Catalog.open(f"sqlite:///{folder / 'catalog.sqlite'}", clock) as catalog:
         vault = Vault(store, kms, clock)
-        behind = Behind(vault, catalog, authority, clock, limits or Limits(), ("127.0.0.1",))
+        behind = Behind(vault, catalog, authority, clock, limits or Limits(), PARK_SECONDS, ("127.0.0.1",))
         with data_port(behind, "127.0.0.1:0") as port:
             yield Served(folder, f"127.0.0.1:{port.port}", port.service, behind, kms, store)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import grpc
 import pytest
+from sqlalchemy import update
 
 from common.errors import (
     BusyError,
@@ -27,10 +28,11 @@ from common.status_map import from_rpc_error
 from common.sync import codec
 from common.sync.events import Batch, Done, GrainRecord, Open
 from common.wire.v1 import replication_pb2 as wire
+from target_appliance.catalog.model import leases
 from target_appliance.config import Limits
 from target_appliance.kms.port import KekState
 from target_appliance.receive.open_sync import LEASE_SECONDS
-from tests.fakes.served import served
+from tests.fakes.served import PARK_SECONDS, served
 
 VM = "11111111-1111-4111-8111-111111111111"
 ABSENT = "99999999-9999-4999-8999-999999999999"
@@ -310,13 +312,64 @@ def test_another_agent_waits_until_the_lease_lapses(server, client):
             other.describe(VM)
 
 
-def test_a_silent_agents_sync_is_ended(server, client, monkeypatch):
+@pytest.fixture
+def later(server, monkeypatch):
+    """Moves the server's monotonic clock on."""
+    monotonic = server.behind.clock.monotonic
+    skipped = [0.0]
+    monkeypatch.setattr(server.behind.clock, "monotonic", lambda: monotonic() + skipped[0])
+
+    def skip(seconds):
+        skipped[0] += seconds
+
+    return skip
+
+
+def _staged(server):
+    return server.store.names(f"tenants/acme/replicas/{VM}/staging")
+
+
+def test_a_silent_agents_sync_is_parked_and_goes_on(server, client, later):
+    begun = client.begin(_request())
+    gate, call = _cut(client, Open(begun.sync, 2000, answer_each=True), Batch(1, [_grain(3)]))
+    assert server.service.settle_silent() == 0
+    later(LEASE_SECONDS + 1)
+    assert server.service.settle_silent() == 1
+    assert server.service.settle_silent() == 0
+    with pytest.raises(grpc.RpcError):
+        list(call)
+    gate.open.set()
+    assert _progress(client.resume(begun.sync, VM)) == [(2000, False, 4)]
+    _whole(client, begun.sync, _grain(4))
+    assert client.commit(begun.sync).point == 1
+
+
+def test_a_parked_sync_ends_when_its_replica_is_wanted(server, client, later):
+    begun = client.begin(_request())
+    later(LEASE_SECONDS + 1)
+    assert server.service.settle_silent() == 1
+    _lapse(server)
+    for other in _client(server, "acme", TWO):
+        newer = other.begin(_request())
+        assert _staged(server) == (newer.sync,)
+        with pytest.raises(NotFoundError):
+            client.resume(begun.sync, VM)
+
+
+def _lapse(server):
+    """Leases count by the wall clock, which stands still here."""
+    with server.behind.catalog._database.writing() as connection:
+        connection.execute(update(leases).values(expires=0.0))
+
+
+def test_a_parked_sync_does_not_wait_for_ever(server, client, later):
     client.begin(_request())
-    assert server.service.end_silent() == 0
-    now = server.behind.clock.monotonic()
-    monkeypatch.setattr(server.behind.clock, "monotonic", lambda: now + LEASE_SECONDS + 1)
-    assert server.service.end_silent() == 1
-    assert server.behind.vault.sweep_staging("acme", VM) == ()
+    later(LEASE_SECONDS + 1)
+    assert server.service.settle_silent() == 1
+    later(PARK_SECONDS)
+    server.service.settle_silent()
+    assert _staged(server) == ()
+    assert server.behind.catalog.live_syncs() == frozenset()
 
 
 def test_streams_are_capped_per_tenant(server, client, stranger):
