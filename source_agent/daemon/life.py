@@ -67,6 +67,7 @@ def run(path: Path, config: AgentConfig, clock: Clock) -> None:
             agent.target,
             clock,
             loop.put,
+            own=agent.agent_vm,
             wanted=loop.wanted,
             every=lambda: settings.inventory_every,
             soon=soon,
@@ -78,6 +79,8 @@ def run(path: Path, config: AgentConfig, clock: Clock) -> None:
         life.enter_context(target_watch(agent.target.trouble, loop.put))
         notify.tell(READY="1", STATUS=f"{len(settings.policies)} policies")
         _log.info("running", policies=len(settings.policies), state_dir=str(config.state_dir))
+        if not settings.policies:
+            _log.warning("nothing is protected: the configuration has no [[protect]]")
         loop.run()
         notify.tell(STOPPING="1")
     _log.info("stopped")

@@ -38,6 +38,7 @@ class InventoryWatch:
         target: asked for points.
         clock: for the age of points.
         put: takes the events.
+        own: moref of the agent's VM, which is not replicated by itself.
         wanted: which of all VMs are protected without a known point.
         every: seconds between two readings, asked anew each time.
         soon: set when it is to be read now and not when it is time.
@@ -50,6 +51,7 @@ class InventoryWatch:
         clock: Clock,
         put: Put,
         *,
+        own: str,
         wanted: Callable[[Sequence[Placement]], Sequence[ReplicaId]],
         every: Callable[[], float],
         soon: threading.Event,
@@ -58,6 +60,7 @@ class InventoryWatch:
         self._target = target
         self._clock = clock
         self._put = put
+        self._own = own
         self._wanted = wanted
         self._every = every
         self._told: set[ReplicaId] = set()
@@ -67,7 +70,7 @@ class InventoryWatch:
     def look(self) -> None:
         """Read now, and tell."""
         try:
-            placements = self._vsphere.placements()
+            placements = [one for one in self._vsphere.placements() if one.moref != self._own]
         except KeysapartError as error:
             self._put(Site("vcenter", error))
             return

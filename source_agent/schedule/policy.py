@@ -23,6 +23,8 @@ class Policy:
     """Inventory path of a folder, such as ``/site/vm/prod``; whatever is below it is in it."""
     attribute: tuple[str, str] | None = None
     """A custom attribute and a pattern for its value."""
+    exclude: bool = False
+    """The VMs are not protected; nothing but the conditions counts."""
 
     def selects(self, vm: Placement) -> bool:
         """Whether the VM meets every condition."""
@@ -37,7 +39,8 @@ class Policy:
 
 
 def policy_of(vm: Placement, policies: Sequence[Policy]) -> Policy | None:
-    """The VM's policy; None when it is a template or no policy selects it."""
+    """The VM's policy; None when it is a template, is excluded, or no policy selects it."""
     if vm.template:
         return None
-    return next((policy for policy in policies if policy.selects(vm)), None)
+    found = next((policy for policy in policies if policy.selects(vm)), None)
+    return None if found is None or found.exclude else found

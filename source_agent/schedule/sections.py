@@ -1,7 +1,7 @@
 """The parts of agent.toml that say what is protected, when, and how fast."""
 
 from datetime import time
-from typing import Any, Literal
+from typing import Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, field_validator, model_validator
@@ -24,7 +24,8 @@ class ProtectSection(Section):
     vms: tuple[str, ...] = ()
     folder: str | None = Field(default=None, pattern=r"^/.*[^/]$")
     attribute: str | None = Field(default=None, pattern=r"^[^=]+=.+$")
-    rpo: Duration
+    rpo: Duration | None = None
+    exclude: bool = False
     compare_every: Duration | None = None
     priority: int = Field(default=0, ge=0, le=9)
 
@@ -35,16 +36,23 @@ class ProtectSection(Section):
             raise ValueError("vSphere tags are not read; select by vms, folder or a custom attribute")
         return values
 
+    @model_validator(mode="after")
+    def _rpo_or_exclude(self) -> Self:
+        if (self.rpo is None) != self.exclude:
+            raise ValueError("set rpo, or exclude = true")
+        return self
+
     def policy(self) -> Policy:
         """The same for the scheduler."""
         name, _, pattern = (self.attribute or "").partition("=")
         return Policy(
-            rpo=self.rpo,
+            rpo=self.rpo or 0.0,
             compare_every=self.compare_every,
             priority=self.priority,
             vms=self.vms,
             folder=self.folder,
             attribute=(name.strip(), pattern.strip()) if self.attribute else None,
+            exclude=self.exclude,
         )
 
 

@@ -31,6 +31,7 @@ class Target:
 class World:
     def __init__(self, tmp_path):
         self.site = MemorySite(tmp_path)
+        self.own = self.site.add_vm("agent-vm")
         self.web, self.db = self.site.add_vm("web01"), self.site.add_vm("db01")
         self.vsphere = FaultyVSphere(MemoryVSphere(self.site))
         self.target, self.clock, self.events = Target(), ManualClock(), []
@@ -40,6 +41,7 @@ class World:
             self.target,
             self.clock,
             self.events.append,
+            own=self.own.moref,
             wanted=lambda placements: [one.instance_uuid for one in placements],
             every=lambda: 3600.0,
             soon=self.soon,

@@ -48,3 +48,9 @@ def test_the_first_that_fits_counts():
 
 def test_templates_are_never_protected():
     assert policy_of(dataclasses.replace(VM, template=True), (Policy(rpo=900),)) is None
+
+
+def test_what_is_excluded_falls_through_to_nothing():
+    policies = (Policy(rpo=0, vms=("web*",), exclude=True), Policy(rpo=900))
+    assert policy_of(VM, policies) is None
+    assert policy_of(place("db01", "esx1", ()), policies) is policies[1]

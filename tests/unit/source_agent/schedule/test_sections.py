@@ -37,7 +37,8 @@ def test_a_policy_is_what_was_written(loaded):
     [
         ('[[protect]]\nrpo = "1h"\ntag = "gold"', "tags are not read; select by vms, folder or a custom attribute"),
         ('[[protect]]\nrpo = "1h"\nname = "db*"', "unknown key protect.0.name"),
-        ('[[protect]]\nvms = ["db*"]', "key protect.0.rpo is missing"),
+        ('[[protect]]\nvms = ["db*"]', "key protect.0: set rpo, or exclude = true"),
+        ('[[protect]]\nrpo = "1h"\nexclude = true', "key protect.0: set rpo, or exclude = true"),
         ("[[protect]]\nrpo = 900", "key protect.0.rpo: should be a number and s, m, h or d"),
         ('[[protect]]\nrpo = "1h"\nfolder = "vm/prod"', "protect.0.folder"),
         ('[[protect]]\nrpo = "1h"\nattribute = "gold"', "protect.0.attribute"),
