@@ -52,7 +52,12 @@ def run(path: Path, config: AgentConfig, clock: Clock) -> None:
         # By moref: a name would have every sync list all VMs.
         agent = replace(agent, agent_vm=agent.vsphere.vm(agent.agent_vm).moref)
         moment = status.Moment(clock.monotonic(), clock.now())
-        soon = threading.Event()
+        inventory_soon, probe_soon = threading.Event(), threading.Event()
+
+        def look() -> None:
+            inventory_soon.set()
+            probe_soon.set()
+
         loop = Loop(
             syncing(agent),
             settings,
@@ -60,7 +65,7 @@ def run(path: Path, config: AgentConfig, clock: Clock) -> None:
             known=status.known(door.load(config.state_dir) or {}, moment),
             save=lambda document: door.save(config.state_dir, document),
             beat=notify.beat,
-            inventory_soon=soon.set,
+            look=look,
         )
         watch = InventoryWatch(
             agent.vsphere,
@@ -70,13 +75,13 @@ def run(path: Path, config: AgentConfig, clock: Clock) -> None:
             own=agent.agent_vm,
             wanted=loop.wanted,
             every=lambda: settings.inventory_every,
-            soon=soon,
+            soon=inventory_soon,
         )
         life.enter_context(_signals(loop, notify))
         life.enter_context(door.answering(config.state_dir, loop.document))
         _observe(life, config, loop, clock, identity)
         life.enter_context(watch.running())
-        life.enter_context(target_watch(agent.target.trouble, loop.put))
+        life.enter_context(target_watch(agent.target.trouble, loop.put, probe_soon))
         notify.tell(READY="1", STATUS=f"{len(settings.policies)} policies")
         _log.info("running", policies=len(settings.policies), state_dir=str(config.state_dir))
         if not settings.policies:
@@ -111,7 +116,7 @@ def checks(loop: Loop, clock: Clock) -> dict[str, Check]:
 
     def site(name: str) -> Check:
         def check() -> None:
-            trouble: KeysapartError | None = loop.trouble(name)
+            trouble: KeysapartError | None = loop.sites.trouble(name)
             if trouble is not None:
                 raise trouble
 

@@ -9,13 +9,14 @@ from typing import Any, Final
 from common import log
 from common.cli_edge import notes
 from common.clock import Clock
-from common.errors import InterruptedSyncError, KeysapartError, SourceUnavailableError, TargetUnavailableError
+from common.errors import InterruptedSyncError, KeysapartError
 from common.ids import ReplicaId
 from source_agent.daemon import status
 from source_agent.daemon.counts import Counts
 from source_agent.daemon.events import Ended, Event, Inventory, Reload, Site, Terminate
 from source_agent.daemon.progress import Kept
 from source_agent.daemon.settings import Settings
+from source_agent.daemon.sites import Sites, reasons_of
 from source_agent.daemon.watch import broken
 from source_agent.progress import Progress
 from source_agent.report import SyncReport
@@ -49,7 +50,7 @@ class Loop:
         known: what an earlier agent left, by VM.
         save: takes the status document now and then.
         beat: called each time round.
-        inventory_soon: asks for the inventory to be read again.
+        look: asks for the inventory to be read, and the target to be probed, now.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class Loop:
         known: dict[ReplicaId, Known],
         save: Callable[[dict[str, Any]], None],
         beat: Callable[[], None],
-        inventory_soon: Callable[[], None],
+        look: Callable[[], None],
     ) -> None:
         self.counts = Counts()
         self.beaten = clock.monotonic()
@@ -71,14 +72,14 @@ class Loop:
         self._known = known
         self._save = save
         self._beat = beat
-        self._inventory_soon = inventory_soon
+        self._look = look
         self._book = Book(settings.limits, clock.monotonic())
         self._began = clock.now()
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._lock = threading.Lock()
         """Guards the book between this loop and whoever asks for the document."""
         self._under_way: dict[ReplicaId, _UnderWay] = {}
-        self._troubles: dict[str, KeysapartError | None] = {}
+        self.sites = Sites()
         self._stop_at: float | None = None
         self._stop_cause: str | None = None
         self._saved = clock.monotonic()
@@ -105,10 +106,6 @@ class Loop:
             self._wait(wake, now)
         self._keep(self._clock.monotonic())
 
-    def trouble(self, name: str) -> KeysapartError | None:
-        """Why the site ``name`` does not answer."""
-        return self._troubles.get(name)
-
     def wanted(self, placements: Sequence[Placement]) -> list[ReplicaId]:
         """VMs that the policies select and of which no point is known, here or from before."""
         with self._lock:
@@ -133,20 +130,14 @@ class Loop:
                 "stopping": self._book.stopping,
                 "began": self._began.isoformat(timespec="seconds"),
                 "written": moment.wall.isoformat(timespec="seconds"),
-                "target": self._answers("target"),
-                "vcenter": self._answers("vcenter"),
+                "target": self.sites.told("target"),
+                "vcenter": self.sites.told("vcenter"),
                 "config_error": self._settings.error,
                 "syncs_running": running,
                 "syncs_waiting": waiting,
             },
             "vms": vms,
         }
-
-    def _answers(self, name: str) -> str:
-        if name not in self._troubles:
-            return "not asked yet"
-        trouble = self._troubles[name]
-        return "reachable" if trouble is None else trouble.message
 
     # One time round.
 
@@ -225,6 +216,9 @@ class Loop:
                 ended = self._book.finished(now, event.replica, event.outcome.point, read_all=read_all)
         if isinstance(event.outcome, KeysapartError):
             self._tell_failure(name, event.outcome)
+            if self.sites.doubt(event.outcome):
+                self._gate()
+                self._look()
             return
         self.counts.committed(event.outcome)
         _log.info("point committed", vm=name, said=event.outcome.sentence())
@@ -259,28 +253,34 @@ class Loop:
             _log.info("VM no longer protected", vm=vm.name, replica=vm.replica)
 
     def _site(self, event: Site) -> None:
-        before = self._troubles.get(event.name)
-        self._troubles[event.name] = event.trouble
+        before = self.sites.looked(event.name, event.trouble)
+        self._gate()
         if event.trouble is not None and (before is None or before.message != event.trouble.message):
             _log.warning("a site does not answer", site=event.name, cause=event.trouble.message)
         if event.trouble is None and before is not None:
             _log.info("a site answers again", site=event.name)
-            kind = TargetUnavailableError if event.name == "target" else SourceUnavailableError
             with self._lock:
-                self._book.recovered(self._clock.monotonic(), kind.reason)
+                for reason in reasons_of(event.name):
+                    self._book.recovered(self._clock.monotonic(), reason)
+
+    def _gate(self) -> None:
+        with self._lock:
+            self._book.silent = self.sites.silent
 
     def _reload(self) -> None:
         if not self._settings.reload():
             return
         with self._lock:
             self._book.limits = self._settings.limits
-        self._inventory_soon()
+        self._look()
 
     def _terminate(self, cause: str) -> None:
+        now = self._clock.monotonic()
         if self._stop_at is not None:
-            _log.warning("already stopping: syncs under way are being ended", syncs=len(self._under_way))
+            _log.warning("asked again: syncs under way are ended now", syncs=len(self._under_way))
+            self._stop_at = min(self._stop_at, now)
             return
         self._stop_cause = f"{cause} ended the agent"
-        self._stop_at = self._clock.monotonic() + self._settings.stop_grace
+        self._stop_at = now + self._settings.stop_grace
         self._book.stopping = True
         _log.info("stopping", cause=cause, syncs=len(self._under_way))

@@ -117,14 +117,18 @@ class InventoryWatch:
 
 
 @contextmanager
-def target_watch(probe: Callable[[], KeysapartError | None], put: Put) -> Iterator[None]:
-    """A thread that tells every 30 seconds, while the block runs, why the target does not answer; None if it does."""
+def target_watch(probe: Callable[[], KeysapartError | None], put: Put, soon: threading.Event) -> Iterator[None]:
+    """A thread that tells, while the block runs, why the target does not answer; None if it does.
+
+    Every 30 seconds, and when ``soon`` is set.
+    """
     over = threading.Event()
 
     def run() -> None:
         while not over.is_set():
+            soon.clear()
             _guarded(lambda: put(Site("target", probe())), "target")
-            over.wait(_PROBE_SECONDS)
+            soon.wait(_PROBE_SECONDS)
 
     thread = threading.Thread(target=run, name="target", daemon=True)
     thread.start()
@@ -132,6 +136,7 @@ def target_watch(probe: Callable[[], KeysapartError | None], put: Put) -> Iterat
         yield
     finally:
         over.set()
+        soon.set()
         thread.join()
 
 

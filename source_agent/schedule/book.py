@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from common.ids import ReplicaId
-from source_agent.schedule.decide import Hold, Limits, decide
+from source_agent.schedule.decide import Decision, Hold, Limits, decide
 from source_agent.schedule.explain import Running, why
 from source_agent.schedule.policy import Policy, policy_of
 from source_agent.schedule.vm import Miss, Vm
@@ -55,6 +55,8 @@ class Book:
     held: Mapping[ReplicaId, tuple[Hold, ...]] = field(default_factory=dict)
     stopping: bool = False
     """Nothing is started any more."""
+    silent: str | None = None
+    """A site that does not answer: nothing is started meanwhile, since all of it would fail."""
 
     def refresh(
         self,
@@ -109,7 +111,7 @@ class Book:
         under_way = {replica: one.vm for replica, one in self.running.items()}
         started: tuple[Running, ...] = ()
         if not self.stopping:
-            decision = decide(now, self.vms.values(), under_way, self.limits)
+            decision = self._decide(now, under_way)
             before, self.held = self.held, decision.held
             started = tuple(
                 Running(vm, now, vm.wants_compare(now), max(0.0, now - vm.due), before.get(vm.replica, ()))
@@ -148,6 +150,13 @@ class Book:
         for vm in self.vms.values():
             if vm.failures and vm.reason == reason:
                 vm.retry_soon(now, self.limits.pace)
+
+    def _decide(self, now: float, under_way: Mapping[ReplicaId, Vm]) -> Decision:
+        if self.silent is None:
+            return decide(now, self.vms.values(), under_way, self.limits)
+        hold = (Hold("site", self.silent, 0),)
+        due = (vm for vm in self.vms.values() if vm.due <= now and vm.replica not in under_way)
+        return Decision((), {vm.replica: hold for vm in due})
 
     def _new(self, now: float, placement: Placement, policy: Policy, known: Known) -> Vm:
         vm = Vm(

@@ -29,12 +29,14 @@ class Hold:
     """What a VM that is due waits for."""
 
     kind: str
-    """``agent``, ``host`` or ``datastore``."""
+    """``agent``, ``host``, ``datastore``, or ``site`` for one that does not answer."""
     name: str
-    """Of the host or datastore; empty for the agent."""
+    """Of the host, datastore or site; empty for the agent."""
     limit: int
 
     def __str__(self) -> str:
+        if self.kind == "site":
+            return f"the {self.name} to answer"
         where = f"{self.kind} {self.name}" if self.name else "this agent"
         return f"one of {self.limit} places on {where}"
 

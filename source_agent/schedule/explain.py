@@ -49,13 +49,17 @@ def why(vm: Vm, now: float, running: Running | None, hold: Sequence[Hold]) -> tu
     has_run = f"{what} has been running for {spoken(now - running.began)}"
     if not running.hold or running.waited < 0.5 * (now - running.began):
         return "slow-sync", f"{has_run}, its RPO is {spoken(vm.policy.rpo)}"
-    return "capacity", f"it waited {spoken(running.waited)} for {places(running.hold)}, and {has_run}"
+    return _cause(running.hold), f"it waited {spoken(running.waited)} for {places(running.hold)}, and {has_run}"
 
 
 def _waiting(vm: Vm, now: float, hold: Sequence[Hold]) -> tuple[str, str]:
     if not hold:
         return "stopping", "the agent is stopping"
-    return "capacity", f"it has been waiting for {places(hold)} for {spoken(now - vm.due)}"
+    return _cause(hold), f"it has been waiting for {places(hold)} for {spoken(now - vm.due)}"
+
+
+def _cause(hold: Sequence[Hold]) -> str:
+    return "site-down" if any(one.kind == "site" for one in hold) else "capacity"
 
 
 def places(hold: Sequence[Hold]) -> str:

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from common.clock import SystemClock
 from common.config import load
-from common.errors import PreconditionError, TargetUnavailableError
+from common.errors import AccessDeniedError, PreconditionError, TargetUnavailableError
 from source_agent.config import AgentConfig
 from source_agent.daemon.events import Inventory, Site, Terminate
 from source_agent.daemon.loop import Loop
@@ -62,7 +62,7 @@ class World:
             known=known or {},
             save=self.saved.append,
             beat=lambda: None,
-            inventory_soon=lambda: self.asked.append(True),
+            look=lambda: self.asked.append(True),
         )
 
     @contextmanager
@@ -144,6 +144,15 @@ def test_stopping_ends_syncs_that_take_too_long(world):
     assert world.saved[-1]["vms"][0]["error"].startswith("SIGTERM ended the agent")
 
 
+def test_who_asks_twice_does_not_want_to_wait(world):
+    world.path.write_text(world.path.read_text().replace('stop_grace = "1s"', 'stop_grace = "7d"'))
+    assert world.settings.reload()
+    with world.going(WEB):
+        world.next()
+        world.loop.put(Terminate("SIGTERM"))
+    assert world.loop.counts.syncs == {("unknown", "interrupted"): 1}
+
+
 def test_nothing_starts_while_stopping(tmp_path):
     world = World(tmp_path)
     with world.going(WEB):
@@ -164,7 +173,7 @@ def test_when_the_target_is_back_nobody_waits_for_his_turn(world):
         before = world.row()["next_run"]
         world.loop.put(Site("target", trouble))
         until("it shows", lambda: world.loop.document()["agent"]["target"] == "it does not answer")
-        assert world.loop.trouble("target") is trouble
+        assert world.loop.sites.trouble("target") is trouble
         world.loop._book.limits = world.settings.limits.__class__()  # a first retry after a minute, not an hour
         world.loop.put(Site("target", None))
         until("it is back", lambda: world.loop.document()["agent"]["target"] == "reachable")
@@ -209,3 +218,34 @@ def test_sections_that_need_a_restart_are_named(world):
     with capture_logs() as logs:
         assert world.settings.reload()
     assert [line["sections"] for line in logs if "sections" in line] == [["snapshot"]]
+
+
+def test_a_site_that_does_not_answer_holds_everything_until_it_does(world):
+    """One login that is refused, not one for each of hundreds of VMs."""
+    denied = AccessDeniedError("the password is wrong", subject="vcenter", next_step="correct it")
+    others = [place(f"vm{number}", f"esx{number}", (f"ds{number}",)) for number in range(20)]
+    with world.going(*others):
+        outcomes = [world.next()[2] for _ in range(4)]
+        outcomes[0].put(denied)
+        until("a look is asked for", lambda: world.asked)
+        for outcome in outcomes[1:]:
+            outcome.put(denied)
+        until("all failed", lambda: sum(world.loop.counts.syncs.values()) == 4)
+        world.loop.put(Site("vcenter", denied))
+        until("it shows", lambda: world.loop.document()["agent"]["vcenter"] == "the password is wrong")
+        waiting = [row for row in world.loop.document()["vms"] if row["waiting_for"]]
+        assert {row["waiting_for"] for row in waiting} == {"the vcenter to answer"}
+        assert len(waiting) == 16
+        assert world.syncs.begun.empty()
+        world.loop.put(Site("vcenter", None))
+        assert world.next()
+
+
+def test_a_privilege_that_one_vm_lacks_holds_nobody_for_long(world):
+    denied = AccessDeniedError("no privilege on web01", subject="vm web01", next_step="grant it")
+    with world.going(WEB):
+        world.next()[2].put(denied)
+        until("a look is asked for", lambda: world.asked)
+        world.loop.put(Site("vcenter", None))
+        world.loop.put(Inventory([WEB, DB], {}))
+        assert world.next()[0].vm.name == "db01"

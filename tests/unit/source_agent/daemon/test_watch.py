@@ -119,8 +119,10 @@ def test_a_look_that_breaks_does_not_end_the_looking(world):
         until("another look", lambda: len(world.events) == 2)
 
 
-def test_the_target_is_probed():
-    events = []
-    with target_watch(lambda: None, events.append):
+def test_the_target_is_probed_and_again_when_asked_to():
+    events, soon = [], threading.Event()
+    with target_watch(lambda: None, events.append, soon):
         until("a probe", lambda: events)
-    assert events == [Site("target", None)]
+        soon.set()
+        until("another", lambda: len(events) == 2)
+    assert set(events) == {Site("target", None)}

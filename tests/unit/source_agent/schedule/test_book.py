@@ -242,3 +242,13 @@ def test_a_limit_that_was_lowered_lets_what_runs_go_on():
     assert len(one.running) == 2
     one.failed(1001.0, WEB.instance_uuid, "x", "TARGET_UNAVAILABLE")
     assert one.step(2000.0).start == ()
+
+
+def test_while_a_site_is_silent_nothing_starts_and_misses_say_so():
+    one = book(WEB)
+    one.silent = "target"
+    assert one.step(1000.0).start == ()
+    miss = only(one.step(1001.0 + RPO).missed)
+    assert (miss.cause, miss.sentence) == ("site-down", "it has been waiting for the target to answer for 1h 1s")
+    one.silent = None
+    assert only(one.step(1002.0 + RPO).start).waited == 2.0 + RPO
