@@ -5,21 +5,22 @@ whose answer was lost the object is looked for, never made again.
 """
 
 import re
-import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
 from pyVmomi import vim
 
 from common import log
 from common.clock import Clock
-from common.errors import BusyError, KeysapartError, NotFoundError, SourceError, SourceUnavailableError
+from common.errors import KeysapartError, NotFoundError, SourceError, SourceUnavailableError
 from common.extent import Extent
 from common.ids import DiskKey
-from source_agent.vsphere import attach, describe, history, placement, properties, surroundings
+from source_agent.vsphere import describe, history, placement, properties, surroundings
 from source_agent.vsphere.authorization import Authorization
 from source_agent.vsphere.faults import CHANGED_AREAS, translate
+from source_agent.vsphere.hot_add import HotAdd
+from source_agent.vsphere.machines import PAUSE_SECONDS, Machines
 from source_agent.vsphere.naming import pick
 from source_agent.vsphere.port import (
     AttachedDisk,
@@ -36,20 +37,14 @@ from source_agent.vsphere.port import (
 )
 from source_agent.vsphere.session import Session
 from source_agent.vsphere.settings import VCenterSettings
-from source_agent.vsphere.tasks import wait_for
 
 __all__ = ["VCenter", "VCenterSettings", "connect"]
 
-T = TypeVar("T")
-
 _log = log.get("vsphere")
 
-BUSY_SECONDS = 60.0
-"""How long a change that the vCenter refused because of another task is asked for again."""
 LOOK_SECONDS = 10.0
 """How long a snapshot is looked for whose creation was not answered."""
 
-_PAUSE_SECONDS = 1.0
 _MOREF = re.compile(r"vm-?[0-9]+|[0-9]+")
 
 
@@ -75,11 +70,9 @@ class VCenter:
     def __init__(self, session: Session, clock: Clock) -> None:
         self._session = session
         self._clock = clock
+        self._machines = Machines(session, clock)
+        self._hot_add = HotAdd(self._machines)
         self._authorization = Authorization(session)
-        self._names: dict[str, str] = {}
-        """Names by moref of VMs that were described: people know no morefs."""
-        self._slots = threading.Lock()
-        """Held while a free address of the agent's VM is chosen and taken."""
 
     # Reading.
 
@@ -114,7 +107,9 @@ class VCenter:
 
     def _by_moref(self, moref: str) -> VmInfo:
         what = f"reading VM {moref}"
-        found = properties.of_object(self._session, what, f"vm {moref}", self._vm(moref), describe.VM_PATHS)
+        found = properties.of_object(
+            self._session, what, f"vm {moref}", self._machines.reference(moref), describe.VM_PATHS
+        )
         if not describe.describable(found.values):
             if fault := next((found.hidden[path] for path in sorted(found.hidden)), None):
                 raise translate(fault, what, f"vm {moref}")
@@ -124,7 +119,7 @@ class VCenter:
                 next_step="bring the VM back into the vCenter's inventory",
             )
         described = describe.vm(moref, found.values, self._host(found.values.get("runtime.host")))
-        self._names[moref] = described.name
+        self._machines.names[moref] = described.name
         return described
 
     def _host(self, host: Any) -> dict[str, tuple[str, int]]:
@@ -148,13 +143,13 @@ class VCenter:
 
     def snapshot_bytes(self, moref: str) -> int:
         """See VSphere. The layout is read anew, which vCenter by itself does now and then."""
-        machine, what = self._vm(moref), f"reading the files of VM {self._called(moref)}"
+        machine, what = self._machines.reference(moref), f"reading the files of VM {self._machines.called(moref)}"
         self._session.read(what, f"vm {moref}", machine.RefreshStorageInfo)
-        return describe.delta_bytes(self._values(moref, "layoutEx").get("layoutEx"))
+        return describe.delta_bytes(self._machines.values(moref, "layoutEx").get("layoutEx"))
 
     def changed_page(self, moref: str, snapshot: str, disk: DiskKey, change_id: str, offset: int) -> ChangedPage:
         """See VSphere."""
-        machine = self._vm(moref)
+        machine = self._machines.reference(moref)
         reference = self._session.reference(vim.vm.Snapshot, snapshot)
 
         def ask() -> ChangedPage:
@@ -164,12 +159,14 @@ class VCenter:
             areas = tuple(Extent(area.start, area.length) for area in answer.changedArea or [])
             return ChangedPage(answer.startOffset, answer.length, areas)
 
-        what = f"asking for changed areas of disk {disk} of VM {self._called(moref)}"
+        what = f"asking for changed areas of disk {disk} of VM {self._machines.called(moref)}"
         return self._session.read(what, f"disk {disk}", ask, CHANGED_AREAS)
 
     def reverted_since(self, moref: str, since: datetime) -> bool:
         """See VSphere."""
-        return history.reverted_since(self._session, self._vm(moref), since, f"VM {self._called(moref)}")
+        return history.reverted_since(
+            self._session, self._machines.reference(moref), since, f"VM {self._machines.called(moref)}"
+        )
 
     def surroundings(self, moref: str) -> Surroundings:
         """See VSphere."""
@@ -188,13 +185,13 @@ class VCenter:
     def enable_tracking(self, moref: str) -> None:
         """See VSphere."""
         spec = vim.vm.ConfigSpec(changeTrackingEnabled=True)
-        self._change(moref, "enabling change tracking", lambda machine: machine.ReconfigVM_Task(spec))
+        self._machines.change(moref, "enabling change tracking", lambda machine: machine.ReconfigVM_Task(spec))
 
     def create_snapshot(self, moref: str, name: str, description: str, *, quiesce: bool) -> Snapshot:
         """See VSphere."""
         what = "taking the snapshot"
         try:
-            self._change(
+            self._machines.change(
                 moref,
                 what,
                 lambda machine: machine.CreateSnapshot_Task(
@@ -209,7 +206,7 @@ class VCenter:
             found = self._find(moref, name)
             if found is None:
                 raise SourceError(
-                    f"{what} of VM {self._called(moref)} succeeded, but the snapshot is not there",
+                    f"{what} of VM {self._machines.called(moref)} succeeded, but the snapshot is not there",
                     subject=f"vm {moref}",
                     next_step="look at the vCenter's tasks for somebody who removed it",
                 )
@@ -225,7 +222,7 @@ class VCenter:
         """See VSphere."""
         reference = self._session.reference(vim.vm.Snapshot, snapshot)
         try:
-            self._change(
+            self._machines.change(
                 moref,
                 f"removing snapshot {snapshot}",
                 lambda _: reference.RemoveSnapshot_Task(removeChildren=False, consolidate=True),
@@ -236,54 +233,18 @@ class VCenter:
         if not self._needs_consolidation(moref):
             return True
         try:
-            self._once(moref, "consolidating the disks", lambda machine: machine.ConsolidateVMDisks_Task())
+            self._machines.once(moref, "consolidating the disks", lambda machine: machine.ConsolidateVMDisks_Task())
         except KeysapartError as error:
-            _log.warning("the disks were not consolidated", vm=self._called(moref), cause=error.message)
+            _log.warning("the disks were not consolidated", vm=self._machines.called(moref), cause=error.message)
         return not self._needs_consolidation(moref)
 
     def attach_disk(self, moref: str, disk: DiskInfo) -> AttachedDisk:
         """See VSphere."""
-        with self._slots:
-            return self._while_busy(lambda: self._attach(moref, disk))
-
-    def _attach(self, moref: str, disk: DiskInfo) -> AttachedDisk:
-        values = self._values(moref, "config.hardware.device", "config.changeVersion")
-        slot = attach.free_slot(values.get("config.hardware.device") or [], f"VM {self._called(moref)}")
-        # Another agent on the same VM may take the slot meanwhile: the change version makes this one fail then.
-        spec = vim.vm.ConfigSpec(
-            changeVersion=values.get("config.changeVersion"), deviceChange=attach.attaching(disk, slot)
-        )
-        lost: SourceUnavailableError | None = None
-        try:
-            self._once(moref, f"attaching {disk.backing_path} to a slot", lambda machine: machine.ReconfigVM_Task(spec))
-        except SourceUnavailableError as error:
-            lost = error
-        found = attach.hot_added(self._devices(moref), slot, disk.backing_path)
-        if found is None:
-            raise lost or SourceError(
-                f"{disk.label} was attached to VM {self._called(moref)}, but is not there",
-                subject=f"vm {moref}",
-                next_step="look at the vCenter's tasks for somebody who detached it",
-            )
-        return AttachedDisk(DiskKey(found.key), slot.bus, slot.unit)
+        return self._hot_add.attach(moref, disk)
 
     def detach_disk(self, moref: str, disk: DiskKey) -> None:
-        """See VSphere. Refuses a disk that is not independent and non-persistent: it would not be ours."""
-        device = self._disk(moref, disk)
-        if device is None:
-            return
-        if device.backing.diskMode != attach.NON_PERSISTENT:
-            raise SourceError(
-                f"disk {disk} of VM {moref} is {device.backing.diskMode}, so it is not one that was hot-added",
-                subject=f"vm {moref}",
-                next_step="report this with the agent's log",
-            )
-        spec = vim.vm.ConfigSpec(deviceChange=attach.detaching(device))
-        try:
-            self._change(moref, f"detaching disk {disk}", lambda machine: machine.ReconfigVM_Task(spec))
-        except KeysapartError:
-            if self._disk(moref, disk) is not None:
-                raise
+        """See VSphere."""
+        self._hot_add.detach(moref, disk)
 
     def close(self) -> None:
         """See VSphere."""
@@ -294,34 +255,14 @@ class VCenter:
     def _tools_run(self, moref: str) -> bool:
         """Without VMware Tools a quiesced snapshot is taken all the same, and nobody has flushed anything."""
         path = "guest.toolsRunningStatus"
-        return bool(self._values(moref, path).get(path) == "guestToolsRunning")
+        return bool(self._machines.values(moref, path).get(path) == "guestToolsRunning")
 
     def _needs_consolidation(self, moref: str) -> bool:
         path = "runtime.consolidationNeeded"
-        return bool(self._values(moref, path).get(path))
-
-    def _called(self, moref: str) -> str:
-        return self._names.get(moref, moref)
-
-    def _vm(self, moref: str) -> Any:
-        return self._session.reference(vim.VirtualMachine, moref)
-
-    def _values(self, moref: str, *paths: str) -> dict[str, Any]:
-        what, subject = f"reading VM {self._called(moref)}", f"vm {moref}"
-        found = properties.of_object(self._session, what, subject, self._vm(moref), paths)
-        for fault in found.hidden.values():  # what is hidden must not be taken for what is not there
-            raise translate(fault, what, subject)
-        return found.values
-
-    def _devices(self, moref: str) -> list[Any]:
-        return list(self._values(moref, "config.hardware.device").get("config.hardware.device") or [])
-
-    def _disk(self, moref: str, key: DiskKey) -> Any | None:
-        disks = (one for one in self._devices(moref) if isinstance(one, vim.vm.device.VirtualDisk))
-        return next((one for one in disks if one.key == key), None)
+        return bool(self._machines.values(moref, path).get(path))
 
     def _snapshots(self, moref: str) -> tuple[SnapshotInfo, ...]:
-        return describe.snapshots(self._values(moref, "snapshot").get("snapshot"))
+        return describe.snapshots(self._machines.values(moref, "snapshot").get("snapshot"))
 
     def _find(self, moref: str, name: str) -> SnapshotInfo | None:
         return next((one for one in self._snapshots(moref) if one.name == name), None)
@@ -336,25 +277,4 @@ class VCenter:
                 return None
             if found is not None or self._clock.monotonic() >= deadline:
                 return found
-            self._clock.sleep(_PAUSE_SECONDS)
-
-    def _once(self, moref: str, what: str, start: Callable[[Any], Any]) -> Any:
-        """Start a task with one call, and wait for its result."""
-        machine, subject = self._vm(moref), f"vm {moref}"
-        what = f"{what} of VM {self._called(moref)}"
-        task = self._session.mutate(what, subject, lambda: start(machine))
-        return wait_for(self._session, self._clock, task, what, subject)
-
-    def _change(self, moref: str, what: str, start: Callable[[Any], Any]) -> Any:
-        """As ``_once``; asked again for a while when the vCenter refuses it because of another task."""
-        return self._while_busy(lambda: self._once(moref, what, start))
-
-    def _while_busy(self, change: Callable[[], T]) -> T:
-        deadline = self._clock.monotonic() + BUSY_SECONDS
-        while True:
-            try:
-                return change()
-            except BusyError:  # a definite refusal: nothing was done, so asking again repeats nothing
-                if self._clock.monotonic() >= deadline:
-                    raise
-            self._clock.sleep(_PAUSE_SECONDS)
+            self._clock.sleep(PAUSE_SECONDS)
