@@ -133,6 +133,7 @@ def test_stopping_lets_syncs_finish(world):
         until("it is stopping", lambda: world.loop.document()["agent"]["stopping"])
         first.put(report("a"))
         second.put(report("b"))
+        until("both are done", lambda: sum(world.loop.counts.syncs.values()) == 2)
     assert sum(world.loop.counts.syncs.values()) == 2
     assert {key[1] for key in world.loop.counts.syncs} == {"committed"}
 
