@@ -118,6 +118,8 @@ def test_the_role_is_made_by_one_command_and_only_once(ledger: Ledger) -> None:
     assert "added VirtualMachine.Config.DiskLease" in other
     assert "removed VirtualMachine.Config.AddExistingDisk" in other
     assert "role agents changed" in other
+    administrator = ("--user", lab.vcenter.user, "--password-file", lab.vcenter.password_file)
+    assert ledger.pair.source("role", "create", "--name", "agents", *administrator, "--json").json["removed"]
     lab.control("deny", "Authorization.ModifyRoles", "--user", lab.vcenter.user)
     refused = run("source-agent", lab.agent_toml, "role", "create", "--name", "more")
     sentence(refused, EXIT_REFUSED, "Authorization.ModifyRoles", "role more")
