@@ -122,7 +122,7 @@ class ProtocolError(KeysapartError):
 
 
 class LimitExceededError(KeysapartError):
-    """A bound of message size, streams or idle time was crossed."""
+    """A bound was crossed: of message size, streams, idle time, or a snapshot's age and size."""
 
     fault, retryable, reason, exit_code = Fault.CALLER, True, "LIMIT_EXCEEDED", EXIT_TRY_LATER
 

@@ -12,7 +12,7 @@ from typing import Final
 from common import log
 from common.clock import Clock
 from common.duration import spoken
-from common.errors import KeysapartError
+from common.errors import KeysapartError, LimitExceededError
 from source_agent.stop import Stop
 from source_agent.vsphere.port import Snapshot, VmInfo, VSphere
 
@@ -68,7 +68,14 @@ def watched(watch: Watch, clock: Clock, stop: Stop) -> Iterator[None]:
         while not over.wait(limits.look_seconds):
             size = _size(vsphere, vm) if limits.max_bytes is not None else 0
             if (cause := exceeded(limits, vm.name, age + clock.monotonic() - began, size)) is not None:
-                stop.ask(cause)
+                stop.ask(
+                    LimitExceededError(
+                        cause,
+                        subject=f"vm {vm.name}",
+                        next_step="nothing was committed; raise the limit under [snapshot], or give the sync more "
+                        "bandwidth",
+                    )
+                )
                 return
 
     if limits.max_age_seconds is None and limits.max_bytes is None:

@@ -17,6 +17,7 @@ from common.errors import (
     InterruptedSyncError,
     KeyNotUsableError,
     KmsUnavailableError,
+    LimitExceededError,
     PreconditionError,
     SourceError,
     TargetUnavailableError,
@@ -392,9 +393,9 @@ def test_a_snapshot_past_its_age_ends_the_sync_and_is_gone(world):
     agent = dataclasses.replace(
         world.agent, reader=Slow(world.site), limits=Limits(0.0, look_seconds=0.001), stop=Asked()
     )
-    with pytest.raises(InterruptedSyncError, match="max_age allows 0s") as caught:
+    with pytest.raises(LimitExceededError, match="max_age allows 0s") as caught:
         world.sync(agent)
-    assert "next sync" in caught.value.next_step
+    assert "raise the limit" in caught.value.next_step
     assert world.vm.snapshots == []
     assert world.sync().point == 1
 

@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from common.errors import InterruptedSyncError, SourceUnavailableError
+from common.errors import LimitExceededError, SourceUnavailableError
 from source_agent.snapshot_limits import Limits, Watch, exceeded, watched
 from source_agent.stop import Stop
 from tests.faults.vsphere import FaultyVSphere
@@ -56,7 +56,7 @@ def test_a_snapshot_that_grows_too_old_ends_the_sync(look, clock, before):
     with look(stop, max_age_seconds=60):
         clock.advance(61 - before)
         assert stop.event.wait(10)
-    with pytest.raises(InterruptedSyncError, match="max_age allows 1m"):
+    with pytest.raises(LimitExceededError, match="max_age allows 1m"):
         stop.check()
 
 
@@ -70,7 +70,7 @@ def test_a_snapshot_that_grows_too_large_ends_the_sync(vsphere, site, look):
             assert not stop.event.wait(0.001)
         site.write(moref, 2000, 0, b"x")
         assert stop.event.wait(10)
-    with pytest.raises(InterruptedSyncError, match="max_size_gib"):
+    with pytest.raises(LimitExceededError, match="max_size_gib"):
         stop.check()
 
 

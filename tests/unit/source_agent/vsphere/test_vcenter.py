@@ -16,7 +16,6 @@ from source_agent.preflight import Setting, check
 from source_agent.vsphere import properties
 from source_agent.vsphere.changed_extents import changed_extents
 from source_agent.vsphere.connection import connect
-from source_agent.vsphere.port import KeyProvider, Place
 from source_agent.vsphere.session import Session
 from tests.contracts.vsphere_worlds import AGENT_VM, PLAIN, WEB, clean, in_lab, settings
 from tests.fakes.clock import ManualClock
@@ -176,25 +175,6 @@ def test_all_objects_over_all_pages(lab, page):
     found = properties.of_all(session, "listing", vim.VirtualMachine, ("name",), page_objects=page)
     assert sorted(one.values["name"] for one in found) == sorted(machine.name for machine in lab.machines)
     session.close()
-
-
-def test_privileges_that_this_release_does_not_know_are_left_out(vsphere, moref):
-    wanted = frozenset({"Datastore.Browse", "VirtualMachine.Config.Levitate"})
-    made = vsphere.put_role("odd", wanted)
-    assert (made.added, made.unknown) == (("Datastore.Browse",), ("VirtualMachine.Config.Levitate",))
-    assert vsphere.lacking(moref, "", {Place.VM: wanted}) == ()
-
-
-def test_what_the_login_may_not_see_around_a_vm_is_left_open(lab, vsphere, moref):
-    lab.control("deny", "Cryptographer.ReadKeyServersInfo")
-    assert vsphere.surroundings(moref).key_provider is KeyProvider.UNKNOWN
-    lab.control("allow")
-    lab.control("fault", "RetrievePropertiesEx", "NoPermission", "--skip", 1, "--count", 2)
-    hidden = vsphere.surroundings(moref)
-    assert (hidden.host, hidden.vsan_datastores) == ("", ())
-    lab.control("fault", "RetrievePropertiesEx", "drop", "--skip", 1, "--count", 2)
-    with pytest.raises(errors.SourceUnavailableError):
-        vsphere.surroundings(moref)
 
 
 def test_what_cannot_be_protected_is_seen(vsphere):
