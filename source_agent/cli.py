@@ -97,7 +97,10 @@ def _plan(
     full: Annotated[bool, typer.Option("--full", help="As a sync with --full would.")] = False,
     compare: Annotated[bool, typer.Option("--compare", help="As a sync with --compare would.")] = False,
     rpo_minutes: Annotated[
-        float | None, typer.Option("--rpo-minutes", min=0, help="Say whether points would stay younger than this.")
+        float | None,
+        typer.Option(
+            "--rpo-minutes", min=0, help="Say whether points would stay younger than this; else than [[protect]] says."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -106,10 +109,15 @@ def _plan(
         from source_agent.agent import opened  # noqa: PLC0415
         from source_agent.outlook import look_ahead  # noqa: PLC0415
         from source_agent.plan import requested_kind  # noqa: PLC0415
+        from source_agent.schedule.policy import rpo_of  # noqa: PLC0415
 
         requested = requested_kind(full=full, compare=compare)
-        rpo_seconds = None if rpo_minutes is None else rpo_minutes * 60
-        with opened(configured(context), SystemClock()) as agent:
+        config = configured(context)
+        policies = [section.policy() for section in config.protect]
+        with opened(config, SystemClock()) as agent:
+            rpo_seconds = None if rpo_minutes is None else rpo_minutes * 60
+            if rpo_seconds is None and policies:
+                rpo_seconds = rpo_of(vm, agent.vsphere.placements(), policies)
             seen = look_ahead(agent, vm, requested=requested, rpo_seconds=rpo_seconds)
         emit(seen.as_json(), seen.lines(), as_json=as_json)
         raise typer.Exit(EXIT_OK if seen.ready else EXIT_REFUSED)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from source_agent.vsphere.naming import pick
 from source_agent.vsphere.port import Placement
 
 
@@ -44,3 +45,14 @@ def policy_of(vm: Placement, policies: Sequence[Policy]) -> Policy | None:
         return None
     found = next((policy for policy in policies if policy.selects(vm)), None)
     return None if found is None or found.exclude else found
+
+
+def rpo_of(name: str, placements: Sequence[Placement], policies: Sequence[Policy]) -> float | None:
+    """RPO in seconds of the VM called ``name`` (or by moref or instance UUID); None when it is not protected.
+
+    Raises:
+        NotFoundError: no such VM.
+        PreconditionError: several VMs bear the name.
+    """
+    found = policy_of(pick(placements, name), policies)
+    return None if found is None else found.rpo

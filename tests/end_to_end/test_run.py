@@ -120,6 +120,7 @@ def test_two_vms_get_their_points_and_everybody_is_told(pair):
                 f"{service!r} works",
                 lambda service=service: agent.health(service) == health_pb2.HealthCheckResponse.SERVING,
             )
+        assert pair.source("plan", "plain01", "--json").json["rpo_seconds"] == 600
         sock = pair.folder / "agent-state" / "run.sock"
         assert stat.S_IMODE(sock.stat().st_mode) == 0o600
         second = pair.source("run")

@@ -2,7 +2,8 @@ import dataclasses
 
 import pytest
 
-from source_agent.schedule.policy import Policy, policy_of
+from common.errors import NotFoundError
+from source_agent.schedule.policy import Policy, policy_of, rpo_of
 from tests.unit.source_agent.schedule.day import place
 
 VM = place("web01", "esx1", ("ds1",), folder="/site/vm/prod/web", attributes={"Protection": "gold", "Owner": ""})
@@ -54,3 +55,12 @@ def test_what_is_excluded_falls_through_to_nothing():
     policies = (Policy(rpo=0, vms=("web*",), exclude=True), Policy(rpo=900))
     assert policy_of(VM, policies) is None
     assert policy_of(place("db01", "esx1", ()), policies) is policies[1]
+
+
+def test_the_rpo_of_a_vm_by_any_of_its_names():
+    policies = (Policy(rpo=900, vms=("web*",)),)
+    both = (VM, place("db01", "esx1", ()))
+    assert {rpo_of(name, both, policies) for name in ("web01", VM.moref, VM.instance_uuid)} == {900}
+    assert rpo_of("db01", both, policies) is None
+    with pytest.raises(NotFoundError):
+        rpo_of("app01", both, policies)
