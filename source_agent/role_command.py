@@ -62,7 +62,10 @@ def _create(
     context: typer.Context,
     *,
     name: Annotated[str, typer.Option("--name", help="The role's name.")] = DEFAULT_NAME,
-    transport: Transport = HOTADD,
+    transport: Annotated[
+        str | None,
+        typer.Option("--transport", metavar="|".join(TRANSPORTS), help="As the configuration says if left out."),
+    ] = None,
     user: Annotated[
         str | None, typer.Option("--user", help="A user who may change roles, when the agent's own may not.")
     ] = None,
@@ -74,6 +77,8 @@ def _create(
     """Make the role at the vCenter, or bring the one of that name in step; grants it to nobody."""
     with edge(as_json=as_json):
         from source_agent.agent import open_vcenter  # noqa: PLC0415
+        from source_agent.disk_read.choice import choose  # noqa: PLC0415
+        from source_agent.disk_read.vddk.install import find_library  # noqa: PLC0415
 
         if (user is None) != (password_file is None):
             raise InvalidInputError(
@@ -81,8 +86,11 @@ def _create(
                 subject="argument --user",
                 next_step="give both, or none to log in as the configuration says",
             )
-        wanted = frozenset(one.privilege for one in _needs(transport))
         config = configured(context)
+        if transport is None:
+            reader = config.reader
+            transport = choose(reader.transport, find_library(reader.vddk_dir), reader.vddk_dir).transport
+        wanted = frozenset(one.privilege for one in _needs(transport))
         if user is not None:
             login = config.vcenter.model_copy(update={"user": user, "password_file": password_file})
             config = config.model_copy(update={"vcenter": login})
