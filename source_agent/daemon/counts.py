@@ -69,6 +69,7 @@ class Metrics(Collector):
         yield CounterMetricFamily(f"{_PREFIX}_read_bytes", "Bytes read from disks", value=self._counts.read_bytes)
         yield CounterMetricFamily(f"{_PREFIX}_sent_bytes", "Bytes of frames sent", value=self._counts.sent_bytes)
         for name, text, value in (
+            ("vms_protected", "VMs that a policy selects", len(vms)),
             ("syncs_running", "Syncs under way", agent["syncs_running"]),
             ("syncs_waiting", "VMs that are due and wait for a place", agent["syncs_waiting"]),
             ("target_reachable", "1 while the target answers", agent["target"] == "reachable"),

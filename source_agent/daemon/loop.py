@@ -249,8 +249,15 @@ class Loop:
         for vm in came:
             self._known.pop(vm.replica, None)
             _log.info("VM protected", vm=vm.name, replica=vm.replica, rpo=vm.policy.rpo)
+        seen = {one.instance_uuid for one in placements}
         for vm in left:
-            _log.info("VM no longer protected", vm=vm.name, replica=vm.replica)
+            # Deleted, or hidden from this login: nobody would miss its points otherwise.
+            tell, text = (
+                (_log.info, "VM no longer protected")
+                if vm.replica in seen
+                else (_log.warning, "VM no longer in the vCenter, so no longer protected")
+            )
+            tell(text, vm=vm.name, replica=vm.replica)
 
     def _site(self, event: Site) -> None:
         before = self.sites.looked(event.name, event.trouble)

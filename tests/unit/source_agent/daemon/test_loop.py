@@ -1,5 +1,6 @@
 """The loop over syncs that the test holds in its hands; threads are real, what it waits for is observable."""
 
+import dataclasses
 import queue
 import threading
 from contextlib import contextmanager
@@ -250,3 +251,16 @@ def test_a_privilege_that_one_vm_lacks_holds_nobody_for_long(world):
         world.loop.put(Site("vcenter", None))
         world.loop.put(Inventory([WEB, DB], {}))
         assert world.next()[0].vm.name == "db01"
+
+
+def test_a_vm_that_is_seen_no_more_is_a_warning_and_one_that_is_not_selected_is_none(world):
+    with capture_logs() as logs, world.going(WEB, DB):
+        world.next()
+        world.next()
+        world.loop.put(Inventory([dataclasses.replace(WEB, template=True)], {}))
+        until("both are gone", lambda: not world.loop.document()["vms"])
+    told = {line["vm"]: (line["log_level"], line["event"]) for line in logs if "no longer" in line["event"]}
+    assert told == {
+        "web01": ("info", "VM no longer protected"),
+        "db01": ("warning", "VM no longer in the vCenter, so no longer protected"),
+    }

@@ -126,6 +126,7 @@ def test_metrics(book):
         f"keysapart_agent_rpo_missed{labels} 0.0",
         f"keysapart_agent_rpo_misses_total{labels} 0.0",
         'keysapart_agent_syncs_total{kind="unknown",result="target_unavailable"} 1.0',
+        "keysapart_agent_vms_protected 2.0",
         "keysapart_agent_syncs_running 1.0",
         "keysapart_agent_syncs_waiting 1.0",
         "keysapart_agent_target_reachable 1.0",
