@@ -62,8 +62,8 @@ def serve(
         catalog = life.enter_context(Catalog.open(config.catalog, clock))
         probe(store)
         vault = Vault(store, kms, clock, failpoint)
-        _recover(vault, catalog)
         park_seconds = config.sync.park_hours * 3600
+        _recover(vault, catalog, keep_parked=park_seconds > 0)
         behind = Behind(vault, catalog, authority, clock, config.limits, park_seconds, config.listen.names)
         port = life.enter_context(data_port(behind, config.listen.data))
         checks = {
@@ -115,8 +115,8 @@ def _require_listening(address: HostPort) -> None:
         ) from error
 
 
-def _recover(vault: Vault, catalog: Catalog) -> None:
-    """After a crash: the catalog follows the store, and what unfinished syncs staged goes.
+def _recover(vault: Vault, catalog: Catalog, *, keep_parked: bool) -> None:
+    """After a crash: the catalog follows the store, and what unfinished syncs staged goes, unless they may go on.
 
     Only this process serves the store, so no staged sync can be alive yet, whatever its lease says.
     """
@@ -134,7 +134,8 @@ def _recover(vault: Vault, catalog: Catalog) -> None:
         _log.warning("a point's record is damaged", tenant=tenant, replica=replica, point=point, cause=cause)
     for tenant in vault.tenants():
         for replica in vault.replicas(tenant):
-            for name in vault.sweep_staging(tenant, replica):
+            keep = vault.parked(tenant, replica) if keep_parked else ()
+            for name in vault.sweep_staging(tenant, replica, keep):
                 _log.info("staging folder of an unfinished sync removed", tenant=tenant, replica=replica, sync=name)
 
 

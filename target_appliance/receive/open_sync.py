@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from common.clock import Clock
 from common.errors import FencedError, NotFoundError, PreconditionError, ProtocolError
-from common.ids import DiskKey, ReplicaId, SyncId
+from common.ids import DiskKey, ReplicaId, SyncId, TenantId
 from target_appliance.catalog.model import Lease
 from target_appliance.identity.authn import Identity
 from target_appliance.receive.claim import Claim
@@ -202,6 +202,11 @@ class OpenSyncs:
         if entry is None or (entry.owner.tenant, entry.owner.agent) != (owner.tenant, owner.agent):
             return None
         return entry
+
+    def writes(self, tenant: TenantId, replica: ReplicaId) -> bool:
+        """Whether a sync of the replica is open."""
+        with self._lock:
+            return any((one.owner.tenant, one.replica) == (tenant, replica) for one in self._by_id.values())
 
     def touch(self, entry: OpenSync) -> None:
         """A sign of life; now and then it renews the lease in the catalog.

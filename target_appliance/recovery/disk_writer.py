@@ -8,11 +8,13 @@ from typing import Final
 
 from common.errors import ProtocolError, StoreError
 from common.grain import ZERO_DIGEST, GrainKind, grain_count
-from common.ids import PointNumber, SyncId
+from common.ids import DiskKey, PointNumber, SyncId
 from common.sync.events import GrainRecord
+from target_appliance.recovery import journal as journals
 from target_appliance.recovery import names
 from target_appliance.recovery.describe import sealed_descriptor
 from target_appliance.recovery.digests import DigestedFile, DigestListWriter
+from target_appliance.recovery.replay_file import ReplayError, ReplayFile
 from target_appliance.recovery.resting_file import RestingFile
 from target_appliance.recovery.types import DiskRecord, DiskSpec
 from target_appliance.seal.grain import NONCE_BYTES, OVERHEAD_BYTES, PAYLOAD_MOST_BYTES, GrainSealer
@@ -53,6 +55,21 @@ class DiskPlace:
     point: PointNumber
     base_point: PointNumber | None
     entropy: Entropy
+    resume: "ResumePlace | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResumePlace:
+    """What lets a disk go on after a restart: the folder of its journal, and what that is bound to."""
+
+    folder: str
+    about: bytes
+    reopened: bool
+    """The sync was begun by an earlier process, whose files may lie there."""
+
+    def journal(self, disk: DiskKey) -> str:
+        """Where the disk's journal lies."""
+        return f"{self.folder}/{names.journal_file(disk)}"
 
 
 class SealedDiskWriter:
@@ -61,8 +78,19 @@ class SealedDiskWriter:
     After any failure every later call but ``close`` is refused: the sync must be discarded.
     """
 
-    def __init__(self, place: DiskPlace, key: DataKey, failpoint: Failpoint) -> None:
+    def __init__(
+        self,
+        place: DiskPlace,
+        key: DataKey,
+        failpoint: Failpoint,
+        extent_files: Callable[[str], ReplayFile] | None = None,
+    ) -> None:
+        """Begin a disk; ``extent_files`` opens the files of one that is replayed (see ``replay``)."""
         self._place = place
+        self._extent_files = extent_files
+        self._journal: journals.JournalWriter | None = None
+        self._fresh = bytearray()
+        self._names_synced = False
         self._key = key
         self._failpoint = failpoint
         self._lock = threading.RLock()
@@ -80,7 +108,7 @@ class SealedDiskWriter:
         self._record: DiskRecord | None = None
         spec = place.spec
         with ExitStack() as undo:
-            self._resting: list[RestingFile] = []
+            self._resting: list[RestingFile | ReplayFile] = []
             self._list_file = undo.enter_context(closing(self._create(names.digests_file(spec.key))))
             self._list = DigestListWriter(self._list_file, key.replica, spec.key, place.point)
             manifest = self._create(names.manifest_file(spec.key))
@@ -88,6 +116,8 @@ class SealedDiskWriter:
             self._manifest = ManifestWriter(self._manifest_file, key, place.point, place.sync, place.entropy)
             if len(self._capacities) > 1:
                 self._write_descriptor()
+            if place.resume is not None and extent_files is None:
+                self.keep_journal(place.resume, 0, 0)
             undo.pop_all()
 
     def append(self, records: Sequence[GrainRecord]) -> None:
@@ -118,24 +148,41 @@ class SealedDiskWriter:
                     stop += 1
                 self._seal(self._enter_extent(number), records[begin:stop])
                 begin = stop
+            if len(self._fresh) >= journals.MOST_ENTRIES * journals.ENTRY.size:
+                self._make_durable()
 
     def sync(self) -> None:
         """Make durable what was appended."""
         with self._guarded():
-            if self._extent_file is not None:
-                self._extent_file.sync()
+            self._make_durable()
+
+    def _make_durable(self) -> None:
+        """The data first, then the names of new files, then the journal that says so."""
+        if self._extent_file is not None:
+            self._extent_file.sync()
+        if self._journal is not None and self._fresh:
+            self._sync_names()
+            self._journal.step(bytes(self._fresh))
+            self._fresh.clear()
+
+    def _sync_names(self) -> None:
+        if not self._names_synced and self._place.resume is not None:
+            self._place.store.sync_folder(self._place.folder)
+            self._place.store.sync_folder(self._place.resume.folder)
+            self._names_synced = True
 
     def rest(self) -> None:
         """Make durable what was appended, and hold neither files nor the sealing buffer until the next append."""
         with self._lock:
             if self._record is None:
                 with self._guarded():
+                    self._make_durable()
                     self._buffer = memoryview(b"")
                     for file in self._resting:
                         file.rest()
 
     def finish(self) -> None:
-        """Complete all files, durable and read-only; again does nothing."""
+        """Complete all files, durable; again does nothing. ``protect`` makes them read-only."""
         with self._lock:
             if self._record is None:
                 with self._guarded():
@@ -168,9 +215,13 @@ class SealedDiskWriter:
         with self._lock:
             self._closed = True
             self._buffer = memoryview(b"")
-            for file in (self._list_file, self._manifest_file, self._extent_file):
+            for file in (self._list_file, self._manifest_file, self._extent_file, *self._resting):
                 if file is not None:
                     file.close()
+
+    def protect(self) -> None:
+        """Make the finished files read-only for good."""
+        protect(self._place)
 
     def _finish(self) -> DiskRecord:
         spec = self._place.spec
@@ -184,9 +235,13 @@ class SealedDiskWriter:
         self._list_file.sync()
         self._stored_bytes += self._list_file.position
         self._list_file.close()
-        self._place.store.protect(self._path(names.digests_file(spec.key)))
         self._failpoint(DIGESTS_WRITTEN)
+        if self._journal is not None:
+            self._sync_names()
+            self._journal.finished(journals.Finished(self._manifest.records, root, self._stored_bytes))
         self._buffer = memoryview(b"")  # a VM may have 256 disks, and the sync holds their writers to its end
+        for file in self._resting:
+            file.close()
         return DiskRecord(spec, self._place.base_point, self._key.epoch, self._manifest.records, root)
 
     def _seal(self, extent: ExtentWriter, records: Sequence[GrainRecord]) -> None:
@@ -197,10 +252,12 @@ class SealedDiskWriter:
         buffer, at = self._buffer, 0
         placed: list[tuple[int, int]] = []
         entries = bytearray()
+        fresh = self._fresh if self._journal is not None else bytearray()
         for place, (grain, kind, digest, data) in enumerate(records):
             if kind is GrainKind.ZERO:
                 placed.append((grain - first, 0))
                 entries += RECORD.pack(grain, ZERO_DIGEST)
+                fresh += journals.ENTRY.pack(grain, 0, ZERO_DIGEST)
                 continue
             payload = len(data) + OVERHEAD_BYTES
             begin = at + GRAIN_MARKER.size
@@ -212,6 +269,7 @@ class SealedDiskWriter:
             buffer[end:stop] = bytes(stop - end)
             placed.append((grain - first, stop - at))
             entries += RECORD.pack(grain, digest)
+            fresh += journals.ENTRY.pack(grain, stop - at, digest)
             at = stop
         extent.add_run(placed, buffer[:at])
         extent.flush()
@@ -224,7 +282,7 @@ class SealedDiskWriter:
             capacity = self._capacities[self._extents_begun]
             name = self._extent_name(self._extents_begun)
             embedded = self._descriptor().embedded() if len(self._capacities) == 1 else None
-            self._extent_file = DigestedFile(self._create(name))
+            self._extent_file = DigestedFile(self._create_extent(name))
             self._extent = ExtentWriter(self._extent_file, capacity, embedded)
             self._extents_begun += 1
         return self._extent
@@ -241,18 +299,81 @@ class SealedDiskWriter:
         self._list.add(name, file.position, file.digests())
         self._stored_bytes += file.position
         file.close()
-        self._place.store.protect(self._path(name))
 
     def _write_descriptor(self) -> None:
         name = names.disk_file(self._place.spec.key)
-        with closing(DigestedFile(self._create(name))) as file:
+        with closing(DigestedFile(self._create_extent(name))) as file:
             file.append([self._descriptor().encode()])
             self._settle(name, file)
 
     def _create(self, name: str) -> RestingFile:
-        file = RestingFile(self._place.store, self._path(name))
+        resume = self._place.resume
+        make = RestingFile.anew if resume is not None and resume.reopened else RestingFile
+        file = make(self._place.store, self._path(name))
         self._resting.append(file)
+        self._names_synced = False
         return file
+
+    def _create_extent(self, name: str) -> RestingFile | ReplayFile:
+        if self._extent_files is None:
+            return self._create(name)
+        self._replayed = self._extent_files(self._path(name))
+        self._resting.append(self._replayed)
+        return self._replayed
+
+    def keep_journal(self, resume: ResumePlace, frames: int, position: int) -> None:
+        """Note every durable step from now on; the journal holds so many frames already, and ends at ``position``."""
+        place = self._place
+        path = resume.journal(place.spec.key)
+        if position:
+            file = RestingFile(place.store, path, position)
+        else:
+            file = (RestingFile.anew if resume.reopened else RestingFile)(place.store, path)
+        self._resting.append(file)
+        seal = journals.Seal(self._key, place.point, place.sync, resume.about, place.entropy)
+        self._journal = journals.JournalWriter(file, seal, frames)
+
+    def readd(self, grain: int, size: int, digest: bytes) -> memoryview | None:
+        """Take in again a grain that an earlier process sealed; only while the disk is replayed.
+
+        Args:
+            grain: index on the disk.
+            size: bytes of its record in the extent; 0: zeros.
+            digest: of its plaintext.
+
+        Returns:
+            The record's payload, which the caller opens and compares; None for zeros.
+
+        Raises:
+            ReplayError: what lies there is no record of that grain.
+        """
+        if not self._last_grain < grain < self._grains:
+            raise ReplayError("grains do not rise")
+        number = grain // _EXTENT_GRAINS
+        extent = self._enter_extent(number)
+        within = grain - number * _EXTENT_GRAINS
+        record, payload = b"", None
+        if size:
+            record = self._replayed.read_at(extent.next_position(within), size)
+            if len(record) != size or size < GRAIN_MARKER.size:
+                raise ReplayError("a file is too short")
+            sector, length = GRAIN_MARKER.unpack_from(record)
+            if sector != within * GRAIN_SECTORS or grain_record_bytes(length) != size:
+                raise ReplayError("a record is another grain's")
+            payload = memoryview(record)[GRAIN_MARKER.size : GRAIN_MARKER.size + length]
+            if any(record[GRAIN_MARKER.size + length :]):
+                raise ReplayError("a record's padding is not empty")
+        extent.add(within, record)
+        extent.flush()
+        self._manifest.add(RECORD.pack(grain, digest))
+        self._last_grain = grain
+        return payload
+
+    def go_on(self) -> None:
+        """The replay is over: what is appended is written from now on."""
+        self._extent_files = None
+        if self._extent_file is not None:
+            self._replayed.go_live()
 
     def _descriptor(self) -> Descriptor:
         return sealed_descriptor(self._place.spec, self._place.point, self._place.base_point)
@@ -280,3 +401,11 @@ class SealedDiskWriter:
             except BaseException:
                 self._failed = True
                 raise
+
+
+def protect(place: DiskPlace) -> None:
+    """Make the finished files of a disk read-only for good."""
+    own = (f"disk-{place.spec.key}.", f"disk-{place.spec.key}-")
+    for name in place.store.names(place.folder):
+        if name.startswith(own):
+            place.store.protect(f"{place.folder}/{name}")

@@ -8,6 +8,7 @@ REPLICA_FILE = "replica.json"
 RECORD_FILE = "point.json"
 POINTS = "points"
 STAGING = "staging"
+RESUME = "resume"
 REWRITE = "rewrite"
 """Folder in which a small file is made anew before it replaces the old one."""
 
@@ -50,6 +51,21 @@ def staging_folder(tenant: TenantId, replica: ReplicaId) -> str:
 def sync_folder(tenant: TenantId, replica: ReplicaId, sync: SyncId) -> str:
     """One sync under way."""
     return f"{staging_folder(tenant, replica)}/{sync}"
+
+
+def resumes_folder(tenant: TenantId, replica: ReplicaId) -> str:
+    """What a replica's syncs under way need to go on after a restart."""
+    return f"{replica_folder(tenant, replica)}/{RESUME}"
+
+
+def resume_folder(tenant: TenantId, replica: ReplicaId, sync: SyncId) -> str:
+    """The same of one sync."""
+    return f"{resumes_folder(tenant, replica)}/{sync}"
+
+
+def journal_file(disk: DiskKey) -> str:
+    """What of the disk is durable."""
+    return f"disk-{disk}.journal"
 
 
 def disk_file(disk: DiskKey) -> str:

@@ -1,19 +1,29 @@
 """A file being written that can be let go of in between: durable and closed while it rests, opened again by itself."""
 
 from collections.abc import Sequence
+from typing import Self
 
 from common.closing import Closing
+from common.errors import AlreadyExistsError
 from target_appliance.store.port import Store, WriteFile
 
 
 class RestingFile(Closing):
-    """See WriteFile; made new at ``path`` of ``store``. After ``close`` it must not be written."""
+    """See WriteFile; made new at ``path`` of ``store``, or there already and to be written on from ``position``."""
 
-    def __init__(self, store: Store, path: str) -> None:
+    def __init__(self, store: Store, path: str, position: int | None = None) -> None:
         self._store = store
         self._path = path
-        self._file: WriteFile | None = store.create(path)
-        self._position = 0
+        self._file: WriteFile | None = store.create(path) if position is None else None
+        self._position = position or 0
+
+    @classmethod
+    def anew(cls, store: Store, path: str) -> Self:
+        """A new file, in place of one that may be there."""
+        try:
+            return cls(store, path)
+        except AlreadyExistsError:
+            return cls(store, path, 0)
 
     @property
     def position(self) -> int:

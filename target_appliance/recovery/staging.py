@@ -12,20 +12,24 @@ from typing import Final
 
 from common.clock import Clock
 from common.errors import AlreadyExistsError, FencedError, InvalidInputError, PreconditionError
-from common.ids import DiskKey, PointNumber, ReplicaId, SyncId, TenantId
-from target_appliance.recovery import names, record_file, small_file
+from common.ids import AgentId, DiskKey, PointNumber, ReplicaId, SyncId, TenantId
+from target_appliance.recovery import names, parked, record_file, small_file
 from target_appliance.recovery.disk_writer import (
     DIGESTS_WRITTEN,
     FILES_FINISHED,
     FILES_SYNCED,
     DiskPlace,
     Failpoint,
+    ResumePlace,
     SealedDiskWriter,
 )
+from target_appliance.recovery.replay import FinishedDisk, restored
 from target_appliance.recovery.types import (
     NO_PARENT_HASH,
     CommittedPoint,
     DiskProgress,
+    DiskRecord,
+    DiskSpec,
     PointRecord,
     SyncHeader,
 )
@@ -61,20 +65,30 @@ class SyncPlan:
     bases: Mapping[DiskKey, PointNumber | None]
     keys: Mapping[DiskKey, DataKey] = dataclasses.field(repr=False)
     entropy: Entropy
+    owner: AgentId | None = None
+    """The agent whose sync it is, which may go on with it after a restart; None: it cannot go on."""
 
 
 class StagedSync:
     """One sync's staging folder, which exists. Thread-safe; each disk is written by one thread."""
 
-    def __init__(self, store: Store, clock: Clock, plan: SyncPlan, failpoint: Failpoint) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, plan: SyncPlan, failpoint: Failpoint, *, reopened: bool = False
+    ) -> None:
         self._store = store
         self._clock = clock
         self._plan = plan
         self._failpoint = failpoint
         self._folder = names.sync_folder(plan.tenant, plan.replica, plan.sync)
         self._lock = threading.Lock()
-        self._writers: dict[DiskKey, SealedDiskWriter] = {}
+        self._writers: dict[DiskKey, SealedDiskWriter | FinishedDisk] = {}
         self._over = False
+        self._resume: ResumePlace | None = None
+        if plan.owner is not None:
+            folder = names.resume_folder(plan.tenant, plan.replica, plan.sync)
+            self._resume = ResumePlace(
+                folder, parked.parked(plan.owner, self._empty_record(), plan.keys).about, reopened
+            )
         self.disks = {spec.key: spec for spec in plan.header.disks}
         """What the sync announced, by disk."""
 
@@ -102,9 +116,32 @@ class StagedSync:
                         next_step="announce it when the sync begins",
                     )
                 plan = self._plan
-                place = DiskPlace(self._store, self._folder, spec, plan.sync, plan.point, plan.bases[key], plan.entropy)
-                writer = self._writers[key] = SealedDiskWriter(place, plan.keys[key], self._failpoint)
+                writer = self._writers[key] = SealedDiskWriter(self._place(spec), plan.keys[key], self._failpoint)
+            if isinstance(writer, FinishedDisk):
+                raise InvalidInputError(
+                    f"disk {key} is complete already",
+                    subject=f"disk {key}",
+                    next_step="ask for the sync's progress",
+                )
             return writer
+
+    def restore(self) -> None:
+        """Make whole what an earlier process staged.
+
+        Raises:
+            ReplayError: it is not what was written; ``discard`` is the caller's then.
+            StoreError, StoreFullError: the store's.
+        """
+        with self._lock:
+            for spec in self._plan.header.disks:
+                found = restored(self._place(spec), self._plan.keys[spec.key], self._failpoint)
+                if found is not None:
+                    self._writers[spec.key] = found
+
+    def _place(self, spec: DiskSpec) -> DiskPlace:
+        plan = self._plan
+        base = plan.bases[spec.key]
+        return DiskPlace(self._store, self._folder, spec, plan.sync, plan.point, base, plan.entropy, self._resume)
 
     def progress(self) -> tuple[DiskProgress, ...]:
         """How far each disk is, after what was appended was made durable. No stream may be writing.
@@ -121,7 +158,7 @@ class StagedSync:
         writer = self._writers.get(key)
         if writer is None:
             return DiskProgress(key, finished=False, next_grain=0)
-        if not writer.finished:
+        if isinstance(writer, SealedDiskWriter) and not writer.finished:
             writer.sync()
         return DiskProgress(key, finished=writer.finished, next_grain=writer.next_grain)
 
@@ -153,6 +190,8 @@ class StagedSync:
                 )
             for spec in self._plan.header.disks:
                 self._writers[spec.key].finish()
+            for writer in self._writers.values():
+                writer.protect()
             record = self._record()
             members = record_file.to_members(record, self._plan.keys)
             size = small_file.write(self._store, f"{self._folder}/{names.RECORD_FILE}", members)
@@ -161,6 +200,7 @@ class StagedSync:
             self._failpoint(STAGING_SYNCED)
             self._rename()
             self._over = True
+            self._remove_resume()
             stored = size + sum(writer.stored_bytes for writer in self._writers.values())
             return CommittedPoint(self._plan.point, record.record_hash, stored)
 
@@ -172,8 +212,28 @@ class StagedSync:
             if not self._over:
                 self._over = True
                 self._store.remove_tree(self._folder)
+                self._remove_resume()
+
+    def _remove_resume(self) -> None:
+        if self._resume is not None:
+            self._store.remove_tree(self._resume.folder)
+
+    def _empty_record(self) -> PointRecord:
+        """The point's record as far as it is known when the sync begins."""
+        plan, header = self._plan, self._plan.header
+        disks = (parked.disk_record(spec, plan.bases[spec.key], plan.keys[spec.key]) for spec in header.disks)
+        return self._record_of(tuple(disks), 0)
+
+    def park_place(self) -> None:
+        """Keep what the sync said of itself, so that it may go on after a restart."""
+        if self._plan.owner is not None:
+            parked.write(self._store, parked.parked(self._plan.owner, self._empty_record(), self._plan.keys))
 
     def _record(self) -> PointRecord:
+        disks = tuple(self._writers[spec.key].record for spec in self._plan.header.disks)
+        return self._record_of(disks, int(self._clock.now().timestamp()))
+
+    def _record_of(self, disks: tuple[DiskRecord, ...], commit_time: int) -> PointRecord:
         plan, header = self._plan, self._plan.header
         record = PointRecord(
             tenant=plan.tenant,
@@ -183,11 +243,11 @@ class StagedSync:
             kind=header.kind,
             vm_name=header.vm_name,
             snapshot_time=header.snapshot_time,
-            commit_time=int(self._clock.now().timestamp()),
+            commit_time=commit_time,
             consistency=header.consistency,
             parent=None if plan.parent is None else plan.parent.number,
             parent_hash=NO_PARENT_HASH if plan.parent is None else plan.parent.record_hash,
-            disks=tuple(self._writers[spec.key].record for spec in header.disks),
+            disks=disks,
             record_hash=b"",
         )
         return dataclasses.replace(record, record_hash=record_file.record_hash(record))

@@ -16,6 +16,7 @@ from common.clock import Clock
 from common.errors import InvalidInputError, NotFoundError
 from common.grain import grain_count
 from common.ids import (
+    AgentId,
     DiskKey,
     PointNumber,
     ReplicaId,
@@ -23,14 +24,16 @@ from common.ids import (
     TenantId,
     parse_point,
     parse_replica,
+    parse_sync,
     parse_tenant,
 )
 from target_appliance.kms.port import Kms
-from target_appliance.recovery import begin, names, points
+from target_appliance.recovery import begin, names, parked, points
 from target_appliance.recovery.chain import Chain, DiskView
 from target_appliance.recovery.export.forms import Form, export
 from target_appliance.recovery.findings import Progress, Report
 from target_appliance.recovery.keyring import Keyring
+from target_appliance.recovery.replay_file import ReplayError
 from target_appliance.recovery.staging import StagedSync, SyncPlan
 from target_appliance.recovery.types import PointRecord, SyncHeader
 from target_appliance.recovery.verify import verify
@@ -121,8 +124,12 @@ class Vault:
                 total += file.size
         return total
 
-    def begin(self, tenant: TenantId, replica: ReplicaId, sync: SyncId, header: SyncHeader) -> StagedSync:
+    def begin(
+        self, tenant: TenantId, replica: ReplicaId, sync: SyncId, header: SyncHeader, owner: AgentId | None = None
+    ) -> StagedSync:
         """Open a sync: checks the key, makes DEKs for new disks, makes the staging folder. The lease is the caller's.
+
+        With an ``owner`` the sync may be reopened after a restart.
 
         Raises:
             KeyNotUsableError, KmsUnavailableError: nothing is accepted.
@@ -141,8 +148,58 @@ class Vault:
             self._check_parent(newest, keys)
         self._store.make_folder(names.sync_folder(tenant, replica, sync))
         number = parse_point(1 if newest is None else newest.number + 1)
-        plan = SyncPlan(tenant, replica, sync, header, number, newest, bases, keys, self._entropy)
-        return StagedSync(self._store, self._clock, plan, self._failpoint)
+        plan = SyncPlan(tenant, replica, sync, header, number, newest, bases, keys, self._entropy, owner)
+        staged = StagedSync(self._store, self._clock, plan, self._failpoint)
+        staged.park_place()
+        return staged
+
+    def parked(self, tenant: TenantId, replica: ReplicaId) -> tuple[SyncId, ...]:
+        """Syncs of earlier processes that may be reopened."""
+        staged = set(self._store.names(names.staging_folder(tenant, replica)))
+        return tuple(
+            sync
+            for sync in _parsed(self._store.names(names.resumes_folder(tenant, replica)), parse_sync)
+            if sync in staged
+        )
+
+    def owner(self, tenant: TenantId, replica: ReplicaId, sync: SyncId) -> AgentId:
+        """The agent whose parked sync it is. Raises NotFoundError."""
+        return parked.read(self._store, tenant, replica, sync).owner
+
+    def reopen(self, tenant: TenantId, replica: ReplicaId, sync: SyncId) -> tuple[StagedSync, SyncHeader]:
+        """A sync that an earlier process staged, as far as it was durable; reads all of it. The lease is the caller's.
+
+        Raises:
+            NotFoundError: there is none that can go on; what was staged is gone.
+            KeyNotUsableError, KmsUnavailableError: nothing is accepted now.
+            StoreError, StoreFullError: the store's.
+        """
+        self._keyring.require(tenant)
+        found = parked.read(self._store, tenant, replica, sync)
+        record, newest = found.record, self.newest(tenant, replica)
+        keys = {
+            disk.spec.key: self._keyring.open(tenant, replica, disk.spec.key, disk.key_epoch) for disk in record.disks
+        }
+        parent = None if newest is None else (newest.number, newest.record_hash)
+        staged = sync in self._store.names(names.staging_folder(tenant, replica))
+        if not staged or not found.authentic(keys) or parent != found.parent:
+            self._discard(tenant, replica, sync)
+            raise no_parked(sync, "it was planned on another point, or is not what was written")
+        bases = {disk.spec.key: disk.base_point for disk in record.disks}
+        plan = SyncPlan(
+            tenant, replica, sync, found.header, record.number, newest, bases, keys, self._entropy, found.owner
+        )
+        again = StagedSync(self._store, self._clock, plan, self._failpoint, reopened=True)
+        try:
+            again.restore()
+        except ReplayError as error:
+            again.discard()
+            raise no_parked(sync, str(error)) from error
+        return again, found.header
+
+    def _discard(self, tenant: TenantId, replica: ReplicaId, sync: SyncId) -> None:
+        self._store.remove_tree(names.sync_folder(tenant, replica, sync))
+        self._store.remove_tree(names.resume_folder(tenant, replica, sync))
 
     def manifest(
         self,
@@ -251,11 +308,13 @@ class Vault:
 
     def sweep_staging(self, tenant: TenantId, replica: ReplicaId, keep: Collection[SyncId] = ()) -> tuple[str, ...]:
         """Remove what syncs that are not in ``keep`` left in staging; returns the names of what was removed."""
-        folder = names.staging_folder(tenant, replica)
-        left = tuple(name for name in self._store.names(folder) if name not in keep)
-        for name in left:
-            self._store.remove_tree(f"{folder}/{name}")
-        return left
+        left: list[str] = []
+        for folder in (names.staging_folder(tenant, replica), names.resumes_folder(tenant, replica)):
+            for name in self._store.names(folder):
+                if name not in keep:
+                    self._store.remove_tree(f"{folder}/{name}")
+                    left.append(name)
+        return tuple(sorted(set(left)))
 
     def _newest_first(self, tenant: TenantId, replica: ReplicaId) -> Iterator[PointRecord]:
         for number in reversed(self.point_numbers(tenant, replica)):
@@ -268,6 +327,11 @@ class Vault:
             key = keys.get(disk.spec.key)
             if key is not None and key.epoch == disk.key_epoch:
                 points.check_mac(newest, macs, key)
+
+
+def no_parked(sync: SyncId, why: str) -> NotFoundError:
+    """A staged sync cannot go on."""
+    return NotFoundError(f"what was staged cannot go on: {why}", subject=f"sync {sync}", next_step="begin a new sync")
 
 
 def _parsed(found: Sequence[str], parse: Callable[[str], Name]) -> Iterator[Name]:

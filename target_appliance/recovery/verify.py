@@ -123,7 +123,7 @@ def _check_key_file(store: Store, place: Place, folder: str, check: Callable[[],
 
 def _check_strays(store: Store, tenant: TenantId, replica: ReplicaId, collector: Collector) -> None:
     """What lies in the replica's folders and is not ours."""
-    known = {names.REPLICA_FILE, names.REWRITE, names.POINTS, names.STAGING}
+    known = {names.REPLICA_FILE, names.REWRITE, names.POINTS, names.STAGING, names.RESUME}
     for name in store.names(names.replica_folder(tenant, replica)):
         if name not in known:
             Place(collector, name).add(Kind.EXTRA, "nothing of the appliance's is called so")

@@ -44,6 +44,10 @@ class DataKey:
         """HMAC-SHA256 key of the point's record."""
         return self._derive(b"record", point)
 
+    def journal_key(self, point: PointNumber) -> bytes:
+        """Key of what is kept beside the staged disk for resuming its sync: AES-256-GCM and HMAC-SHA256."""
+        return self._derive(b"journal", point)
+
     def binding(self, point: PointNumber) -> bytes:
         """Replica (16 bytes), disk, point: what contexts and associated data begin with."""
         return _BINDING.pack(uuid.UUID(self.replica).bytes, self.disk, point)

@@ -1,5 +1,6 @@
 """The Replication service: reads requests, asks vault, catalog and open syncs, writes answers."""
 
+import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -14,6 +15,7 @@ from common.ids import ReplicaId, SyncId, TenantId, new_sync_id, parse_disk_key,
 from common.sync.events import MAX_FRAME_BYTES, PROTOCOL_VERSION, WINDOW_BYTES, Open
 from common.wire.v1 import replication_pb2 as wire
 from target_appliance.catalog.catalog import Catalog
+from target_appliance.identity.authn import Identity
 from target_appliance.receive.claim import Claim
 from target_appliance.receive.open_sync import LEASE_SECONDS, OpenSync, OpenSyncs, no_such_sync
 from target_appliance.receive.receiver import Disk, receive
@@ -51,6 +53,9 @@ class ReplicationService:
         self._clock = clock
         self._streams = streams
         self._park_seconds = park_seconds
+        self._reopening = threading.Lock()
+        self._started = clock.monotonic()
+        self._swept = False
 
     def DescribeReplica(self, request: wire.DescribeReplicaRequest, call: Call) -> wire.DescribeReplicaResponse:  # noqa: N802 - the proto's name
         """Newest point and bounds; refuses what BeginSync would refuse now."""
@@ -77,7 +82,8 @@ class ReplicationService:
         sync = new_sync_id()
         lease = self._catalog.take_lease(caller.tenant, replica, caller.agent, sync, LEASE_SECONDS)
         try:
-            staged = self._vault.begin(caller.tenant, replica, sync, header)
+            owner = caller.agent if self._park_seconds else None
+            staged = self._vault.begin(caller.tenant, replica, sync, header, owner)
         except BaseException:
             self._catalog.release(lease)
             raise
@@ -86,6 +92,7 @@ class ReplicationService:
         for older in self._syncs.add(entry):
             if self._syncs.remove(older, "a newer sync of this VM took over"):
                 older.staged.discard()
+        self._vault.sweep_staging(caller.tenant, replica, keep=(sync,))  # what an earlier process parked
         _log.info(
             "sync begun",
             tenant=caller.tenant,
@@ -165,7 +172,10 @@ class ReplicationService:
         sync, replica = parse_sync(request.sync), parse_replica(request.replica)
         entry = self._syncs.find(caller, sync)
         if entry is None:
-            return wire.ResumeSyncResponse(committed=self._committed(caller.tenant, replica, sync))
+            committed = self._committed(caller.tenant, replica, sync)
+            if committed is not None:
+                return wire.ResumeSyncResponse(committed=committed)
+            entry = self._reopened(caller, replica, sync)
         if entry.committing:
             return wire.ResumeSyncResponse(committing=True)
         self._vault.require_key(caller.tenant)
@@ -200,6 +210,9 @@ class ReplicationService:
         silent = self._syncs.silent()
         parked = 0
         limit = self._clock.monotonic() - self._park_seconds
+        if not self._swept and self._started < limit:
+            self._swept = True
+            self.sweep()
         for entry in reversed(silent):
             waiting[entry.owner.tenant] += 1
             if entry.heard < limit or waiting[entry.owner.tenant] > _MOST_PARKED:
@@ -222,15 +235,68 @@ class ReplicationService:
         return True
 
     def end_all(self) -> None:
-        """The appliance stops: what is staged goes, so that nothing has to be swept at the next start."""
+        """The appliance stops: what is staged waits for the next start, if syncs are parked at all."""
         for entry in self._syncs.all():
-            self._end(entry, "the appliance stopped")
+            if self._park_seconds and not entry.committing and self._park(entry):
+                self._syncs.remove(entry, "the appliance stopped")
+                self._catalog.release(entry.lease)
+            else:
+                self._end(entry, "the appliance stopped")
 
-    def _committed(self, tenant: TenantId, replica: ReplicaId, sync: SyncId) -> wire.CommitSyncResponse:
-        """The newest point, if ``sync`` made it. Raises NotFoundError."""
+    def sweep(self) -> None:
+        """Remove what earlier processes staged and nobody went on with."""
+        live = {entry.sync for entry in self._syncs.all()}
+        for tenant in self._vault.tenants():
+            for replica in self._vault.replicas(tenant):
+                for name in self._vault.sweep_staging(tenant, replica, live | self._catalog.live_syncs()):
+                    _log.info("staging folder of an unfinished sync removed", replica=replica, sync=name)
+
+    def _reopened(self, caller: Identity, replica: ReplicaId, sync: SyncId) -> OpenSync:
+        """A sync that an earlier process of this appliance parked, or was killed in.
+
+        Raises:
+            NotFoundError: there is none, it is another's, or it cannot go on.
+            TargetUnavailableError: another call is reading it back.
+        """
+        if sync not in self._vault.parked(caller.tenant, replica):
+            raise no_such_sync(sync)
+        if self._vault.owner(caller.tenant, replica, sync) != caller.agent:
+            raise no_such_sync(sync)
+        if not self._reopening.acquire(blocking=False):
+            raise TargetUnavailableError(
+                "a sync is being read back from the store", subject=f"sync {sync}", next_step="ask again in a moment"
+            )
+        try:
+            found = self._syncs.find(caller, sync)
+            if found is not None:
+                return found
+            if self._syncs.writes(caller.tenant, replica):
+                raise no_such_sync(sync)
+            return self._reopen(caller, replica, sync)
+        finally:
+            self._reopening.release()
+
+    def _reopen(self, caller: Identity, replica: ReplicaId, sync: SyncId) -> OpenSync:
+        lease = self._catalog.take_lease(caller.tenant, replica, caller.agent, sync, LEASE_SECONDS)
+        try:
+            staged, header = self._vault.reopen(caller.tenant, replica, sync)
+            lease = self._catalog.renew(lease, LEASE_SECONDS)
+        except BaseException as error:
+            cause = error.message if isinstance(error, KeysapartError) else type(error).__name__
+            _log.warning("a parked sync does not go on", replica=replica, sync=sync, cause=cause)
+            self._catalog.release(lease)
+            raise
+        now = self._clock.monotonic()
+        entry = OpenSync(sync, caller, replica, header.vm_name, staged, lease, renewed=now, heard=now)
+        self._syncs.add(entry)
+        _log.info("sync read back", tenant=caller.tenant, agent=caller.agent, replica=replica, sync=sync)
+        return entry
+
+    def _committed(self, tenant: TenantId, replica: ReplicaId, sync: SyncId) -> wire.CommitSyncResponse | None:
+        """The newest point, if ``sync`` made it."""
         newest = self._vault.newest(tenant, replica)
         if newest is None or newest.sync != sync:
-            raise no_such_sync(sync)
+            return None
         stored_bytes = self._vault.stored_bytes(tenant, replica, newest.number)
         return wire.CommitSyncResponse(point=newest.number, record_hash=newest.record_hash, stored_bytes=stored_bytes)
 

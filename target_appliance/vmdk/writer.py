@@ -95,6 +95,11 @@ class ExtentWriter:
         if at > begin:
             self._put(view[begin:at])
 
+    def next_position(self, grain: int) -> int:
+        """Where the record of ``grain``, higher than any before, would begin in the file."""
+        ends_table = 0 <= self._table_number != grain // TABLE_ENTRIES
+        return self._position + (SECTOR_BYTES + TABLE_BYTES if ends_table else 0)
+
     def flush(self) -> None:
         """Hand what was added to the file; buffers are free afterwards."""
         pieces, self._pieces = self._pieces, []

@@ -28,7 +28,13 @@ VM = "plain01"
 @pytest.fixture
 def large(tmp_path: Path) -> Iterator[Pair]:
     """A pair whose VM has a disk of 256 MiB that does not compress."""
-    with Lab(tmp_path / "lab", disk_mib=DISK_MIB) as lab, Pair(lab, kms="embedded") as pair:
+    with Lab(tmp_path / "lab", disk_mib=DISK_MIB) as lab:
+        lab.appliance_toml.write_text(lab.appliance_toml.read_text().replace("park_hours = 0", "park_hours = 24"))
+        yield from _filled(lab)
+
+
+def _filled(lab: Lab) -> Iterator[Pair]:
+    with Pair(lab, kms="embedded") as pair:
         guest = lab.guest(VM, 2000)
         rng = random.Random(256)
         for place in range(0, DISK_MIB, 8):
@@ -96,6 +102,39 @@ def test_an_agent_killed_again_and_again(large: Pair, rng: random.Random) -> Non
         assert not ledger.sync()["resumed"]
         ledger.check()
         ledger.check_source()
+
+
+def test_an_appliance_killed_again_and_again(large: Pair, rng: random.Random) -> None:
+    """One sync of 256 MiB by one process, into an appliance that dies under it; then one under both."""
+    with Ledger(large, VM) as ledger, cut_link(large.lab, NEVER, minutes=5) as link:
+        content = ledger.content()
+        kills, ideal = 0, DISK_MIB * MIB
+        process = large.start_source("sync", VM, "--json")
+        while kills < KILLS and _passes(link, rng.randrange(MIB, 12 * MIB), process.poll):
+            assert large.appliance is not None
+            large.appliance.kill()
+            kills += 1
+            large.serve()
+        if process.poll() is None:
+            process.kill()
+            assert large.appliance is not None
+            large.appliance.kill()
+            large.serve()
+        process.communicate()
+        ledger.write(MIB)
+        report = large.sync(VM)
+        resent = link.to_target - ideal
+        print(
+            f"{kills} kills and one of both: {resent / MIB:.1f} MiB sent again, {resent / (kills + 1) / MIB:.2f} a kill"
+        )
+        assert report["resumed"]
+        assert kills == KILLS
+        assert resent <= (KILLS + 1) * WINDOW
+        ledger.settle(content, report["point"])
+        ledger.check()
+        ledger.check_source()
+        assert not ledger.sync()["resumed"]
+        ledger.check()
 
 
 @pytest.fixture

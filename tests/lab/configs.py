@@ -70,6 +70,9 @@ key_file = "kms/client.key"
 streams_per_tenant = 16
 idle_seconds = 60
 
+[sync]
+park_hours = 0
+
 [log]
 level = "info"
 """
