@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from source_agent import measured
+from source_agent import in_flight, measured
 from source_agent.expect import Expectation, expect
+from source_agent.in_flight import InFlight
 from source_agent.measured import Measured
 from source_agent.plan import Kind, Plan, forecast
 from source_agent.preflight import Finding, Severity
@@ -92,18 +93,27 @@ def look_ahead(agent: Agent, name: str, *, requested: Kind | None = None, rpo_se
     vm = agent.vsphere.vm(name)
     held = held_point(vm, agent.target.describe(vm.instance_uuid))
     now = agent.clock.now()
-    made = forecast(
-        vm,
-        held,
-        now,
-        requested=requested,
-        reverted=history_of(agent, vm, held),
-        own_snapshots=frozenset(found.moref for found in leftovers(vm, agent.agent_id)),
-    )
+    own = frozenset(found.moref for found in leftovers(vm, agent.agent_id))
+    interrupted = in_flight.load(agent.state_dir, vm.instance_uuid)
+    goes_on: list[Finding] = []
+    if interrupted is not None and requested is None and interrupted.snapshot.moref in own:
+        made = interrupted.plan
+        goes_on.append(_goes_on(interrupted))
+    else:
+        made = forecast(vm, held, now, requested=requested, reverted=history_of(agent, vm, held), own_snapshots=own)
     age = None if held is None else max(0.0, (now - held.taken).total_seconds())
     last = measured.load(agent.state_dir, vm.instance_uuid)
-    found = (*findings(agent, vm), *_suspicions(last))
+    found = (*findings(agent, vm), *goes_on, *_suspicions(last))
     return Outlook(vm, made, expect(made, last, since_seconds=age), age, rpo_seconds, found)
+
+
+def _goes_on(interrupted: InFlight) -> Finding:
+    return Finding(
+        Severity.NOTE,
+        "interrupted-sync",
+        f"the sync for point {interrupted.point} was interrupted or is under way, and its snapshot stands",
+        "a sync goes on with it while the target holds what it got, else a new one begins",
+    )
 
 
 def _suspicions(last: Mapping[Kind, Measured]) -> list[Finding]:

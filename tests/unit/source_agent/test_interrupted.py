@@ -9,6 +9,7 @@ import pytest
 from common.errors import SourceError, TargetUnavailableError
 from source_agent import in_flight
 from source_agent.disk_read.memory import MemoryReader
+from source_agent.outlook import look_ahead
 from source_agent.plan import Kind
 from source_agent.replicate import sync_vm
 from tests.faults.vsphere import FaultyVSphere
@@ -84,6 +85,11 @@ def test_the_next_process_goes_on_with_the_snapshot_of_the_first(world, monkeypa
     before = images(world)
     note = killed(world, monkeypatch)
     noise(world, 3)
+    seen = look_ahead(world.agent, "web01")
+    assert (seen.plan, "interrupted-sync" in {one.rule for one in seen.findings}) == (note.plan, True)
+    assert "interrupted-sync" not in {
+        one.rule for one in look_ahead(world.agent, "web01", requested=Kind.FULL).findings
+    }
     report, said = sync(world)
     assert report.resumed
     assert (report.point, report.kind) == (note.point, "delta" if delta else "full")

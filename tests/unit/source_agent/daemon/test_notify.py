@@ -29,7 +29,9 @@ def test_an_abstract_name():
         assert listening.recv(100) == b"STOPPING=1"
 
 
-@pytest.mark.parametrize(("pid", "watched"), [(str(os.getpid()), True), ("1", False), (None, True)])
+@pytest.mark.parametrize(
+    ("pid", "watched"), [(str(os.getpid()), True), ("1", False), (None, True)], ids=["this", "another", "any"]
+)
 def test_beats_go_out_only_where_this_process_is_watched(manager, tmp_path, pid, watched):
     found = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "1000000"}
     notify = Notify(found if pid is None else {**found, "WATCHDOG_PID": pid})
