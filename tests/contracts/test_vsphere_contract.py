@@ -309,7 +309,11 @@ def test_a_login_with_every_privilege_lacks_none(vsphere):
     assert lacking(vsphere, wanted(NEEDS)) == ()
 
 
-@pytest.mark.parametrize("need", [need for need in NEEDS if not need.privilege.startswith("System.")], ids=str)
+@pytest.mark.parametrize(
+    "need",
+    [need for need in NEEDS if not need.privilege.startswith("System.")],
+    ids=lambda need: f"{need.privilege}-{need.place.value}-{need.purpose}",
+)
 def test_what_a_login_lacks_is_told_with_the_object(world, vsphere, need):
     world.deny(need.privilege)
     (found,) = lacking(vsphere, wanted(NEEDS))
