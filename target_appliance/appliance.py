@@ -72,7 +72,7 @@ def serve(
             "catalog": catalog.probe,
             "replication": lambda: _require_listening(config.listen.data),
         }
-        life.enter_context(health_port(config.listen.health, checks, clock))
+        life.enter_context(health_port(config.listen.health, checks, clock, setting="listen.health"))
         _log.info(
             "serving", data=config.listen.data, health=config.listen.health, kms=kms.name, store=str(config.store_dir)
         )

@@ -43,13 +43,16 @@ class HealthPort:
 
 
 @contextmanager
-def health_port(address: str, checks: Mapping[str, Check], clock: Clock, **pace: float) -> Iterator[HealthPort]:
+def health_port(
+    address: str, checks: Mapping[str, Check], clock: Clock, *, setting: str, **pace: float
+) -> Iterator[HealthPort]:
     """Serve on ``address`` (``host:port``, port 0 for any free one) while the block runs.
 
     Args:
         address: where.
         checks: by service name; the empty name is SERVING while all of them are.
         clock: see Checker.
+        setting: name of the address in the configuration, for who has to change it.
         pace: ``interval``, ``patience`` and ``tick`` of Checker.
 
     Raises:
@@ -71,7 +74,7 @@ def health_port(address: str, checks: Mapping[str, Check], clock: Clock, **pace:
             raise BusyError(
                 f"cannot listen on {address}: the port is in use, or the address is not this machine's",
                 subject=f"port {address}",
-                next_step="end the other program, or change the health address in the configuration",
+                next_step=f"end the other program, or change {setting} in the configuration",
             ) from None
         server.start()
         life.callback(lambda: server.stop(_GRACE_SECONDS).wait())

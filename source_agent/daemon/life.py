@@ -108,7 +108,7 @@ def _observe(life: ExitStack, config: AgentConfig, loop: Loop, clock: Clock, ide
         left: Callable[[], float] = lambda: days_left(identity.not_after, clock.now())  # noqa: E731
         life.enter_context(metrics_port(config.observe.metrics, Metrics(loop.document, loop.counts, left)))
     if config.observe.health is not None:
-        life.enter_context(health_port(config.observe.health, checks(loop, clock), clock))
+        life.enter_context(health_port(config.observe.health, checks(loop, clock), clock, setting="observe.health"))
 
 
 def checks(loop: Loop, clock: Clock) -> dict[str, Check]:

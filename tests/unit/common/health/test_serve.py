@@ -31,7 +31,10 @@ def follow(answers: Iterator[Answer], wanted: int) -> None:
 
 def test_each_component_and_the_whole_tell_what_the_checks_found() -> None:
     switches = {name: Switch() for name in COMPONENTS}
-    with health_port("127.0.0.1:0", switches, SystemClock(), **FAST) as opened, stub(opened.port) as health:
+    with (
+        health_port("127.0.0.1:0", switches, SystemClock(), **FAST, setting="listen.health") as opened,
+        stub(opened.port) as health,
+    ):
         whole, kms = (
             health.Watch(health_pb2.HealthCheckRequest(service=name), timeout=60, wait_for_ready=True)
             for name in ("", "kms")
@@ -53,7 +56,10 @@ def test_each_component_and_the_whole_tell_what_the_checks_found() -> None:
 def test_before_the_first_check_nothing_serves_and_an_unknown_name_is_told() -> None:
     switch = Switch()
     switch.free.clear()
-    with health_port("127.0.0.1:0", {"kms": switch}, SystemClock(), **FAST) as opened, stub(opened.port) as health:
+    with (
+        health_port("127.0.0.1:0", {"kms": switch}, SystemClock(), **FAST, setting="listen.health") as opened,
+        stub(opened.port) as health,
+    ):
         for name in ("", "kms"):
             answer = health.Check(health_pb2.HealthCheckRequest(service=name), wait_for_ready=True, timeout=30)
             assert answer.status == Answer.NOT_SERVING
@@ -65,7 +71,9 @@ def test_before_the_first_check_nothing_serves_and_an_unknown_name_is_told() -> 
 
 def test_more_watchers_than_threads_do_not_keep_a_probe_waiting() -> None:
     with ExitStack() as opened:
-        port = opened.enter_context(health_port("127.0.0.1:0", {"kms": Switch()}, SystemClock(), **FAST)).port
+        port = opened.enter_context(
+            health_port("127.0.0.1:0", {"kms": Switch()}, SystemClock(), **FAST, setting="listen.health")
+        ).port
         watching = [opened.enter_context(stub(port)) for _ in range(4)]
         first = watching[0].Watch(health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=60)
         follow(first, Answer.SERVING)
@@ -79,7 +87,10 @@ def test_more_watchers_than_threads_do_not_keep_a_probe_waiting() -> None:
 
 def test_watchers_that_hang_up_while_the_status_changes_freeze_nothing() -> None:
     switch = Switch()
-    with health_port("127.0.0.1:0", {"kms": switch}, SystemClock(), **FAST) as opened, stub(opened.port) as health:
+    with (
+        health_port("127.0.0.1:0", {"kms": switch}, SystemClock(), **FAST, setting="listen.health") as opened,
+        stub(opened.port) as health,
+    ):
         for turn in range(40):
             watches = [health.Watch(health_pb2.HealthCheckRequest(service="kms"), timeout=60) for _ in range(4)]
             for watch in watches:
@@ -93,14 +104,14 @@ def test_watchers_that_hang_up_while_the_status_changes_freeze_nothing() -> None
 def test_a_port_in_use_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        with pytest.raises(BusyError, match=address), health_port(address, {}, SystemClock()):
+        with pytest.raises(BusyError, match=address), health_port(address, {}, SystemClock(), setting="listen.health"):
             pass
 
 
 def test_it_closes_while_a_check_hangs() -> None:
     switch = Switch()
     switch.free.clear()
-    with health_port("127.0.0.1:0", {"kms": switch}, SystemClock(), **FAST) as opened:
+    with health_port("127.0.0.1:0", {"kms": switch}, SystemClock(), **FAST, setting="listen.health") as opened:
         port = opened.port
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port), timeout=5).close()

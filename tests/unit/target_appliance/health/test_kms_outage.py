@@ -34,7 +34,7 @@ def test_not_serving_within_ten_seconds_and_back(tmp_path, fails):
         kms = KmipKms(kmip_settings(site), clock)
         checks = {"kms": kms.probe, "store": lambda: probe(store)}
         with (
-            health_port("127.0.0.1:0", checks, clock) as opened,
+            health_port("127.0.0.1:0", checks, clock, setting="listen.health") as opened,
             grpc.insecure_channel(f"127.0.0.1:{opened.port}") as channel,
         ):
             health = health_pb2_grpc.HealthStub(channel)
