@@ -31,7 +31,7 @@ def reduce_grains(plaintext: memoryview, first: int, held: Mapping[int, bytes] |
     """Records for the whole grains in ``plaintext``, of which the first has the index ``first``.
 
     Args:
-        plaintext: a multiple of 64 KiB, which nobody changes any more: records that do not shrink are views of it.
+        plaintext: a multiple of 64 KiB; records hold none of it, so it may be used again afterwards.
         first: grain index of its beginning.
         held: digests that the target's newest point has of these grains, a missing one being zeros; None when the
             point starts a chain, where zeros need no record.
@@ -55,7 +55,7 @@ def reduce_grains(plaintext: memoryview, first: int, held: Mapping[int, bytes] |
         if len(packed) < GRAIN_BYTES:
             records.append(GrainRecord(index, GrainKind.LZ4, mark, packed))
         else:
-            records.append(GrainRecord(index, GrainKind.RAW, mark, grain))
+            records.append(GrainRecord(index, GrainKind.RAW, mark, bytes(grain)))
     return Reduced(tuple(records), zero, unchanged)
 
 

@@ -14,12 +14,12 @@ from common.extent import Extent, round_to_grains, split
 from common.grain import GRAIN_BYTES, GrainKind
 from common.reduce import Reduced, reduce_grains
 from common.sync.events import GrainRecord
-from source_agent.disk_read.port import OpenDisk
+from source_agent.disk_read.port import MOST_BYTES, OpenDisk
 from source_agent.reduce.guest_encryption import schemes
 from source_agent.reduce.held import HeldDigests
 
-PIECE_BYTES = 1 << 20
-"""One read: large enough that the per-call cost vanishes, small enough to keep many in flight."""
+PIECE_BYTES = MOST_BYTES
+"""One read."""
 
 READ_AHEAD = 8
 """Pieces under way at once per disk."""
@@ -81,21 +81,19 @@ def records(
     """Records of the pieces ``wanted``, in their order.
 
     Args:
-        disk: read by one worker at a time.
+        disk: whose pieces are read and reduced, each by one worker.
         wanted: from ``pieces``.
         held: what the target holds, for leaving out what did not change; None in a full.
         workers: where reading and reducing run.
         count: grows with every piece.
         stopped: asked before each piece; True ends the iteration early.
     """
-    reading = threading.Lock()
 
     def work(piece: Extent, known: Mapping[int, bytes] | None) -> Reduced:
-        buffer = bytearray(-(-piece.length // GRAIN_BYTES) * GRAIN_BYTES)
-        with reading:
-            disk.read_into(piece.offset, memoryview(buffer)[: piece.length])
-        reduced = reduce_grains(memoryview(buffer), piece.offset // GRAIN_BYTES, known)
-        count.add(piece.length, reduced, schemes(buffer))
+        with disk.lend(piece) as lent:
+            grains = _whole_grains(lent)
+            reduced = reduce_grains(grains, piece.offset // GRAIN_BYTES, known)
+            count.add(piece.length, reduced, schemes(grains))
         return reduced
 
     under_way: deque[Future[Reduced]] = deque()
@@ -112,3 +110,9 @@ def records(
     finally:
         for future in under_way:
             future.cancel()
+
+
+def _whole_grains(lent: memoryview) -> memoryview:
+    """The same bytes; copied, and padded with zeros, only at the end of a disk that ends inside a grain."""
+    missing = -len(lent) % GRAIN_BYTES
+    return memoryview(bytes(lent) + bytes(missing)) if missing else lent

@@ -2,7 +2,8 @@
 
 import os
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -58,8 +59,15 @@ class DeviceDisk:
         if size < self._capacity:
             raise self._failed(f"shows {size} bytes where the snapshot has {self._capacity}")
 
+    @contextmanager
+    def lend(self, piece: Extent) -> Iterator[memoryview]:
+        """See OpenDisk; in a buffer of its own."""
+        buffer = memoryview(bytearray(piece.length))
+        self.read_into(piece.offset, buffer)
+        yield buffer
+
     def read_into(self, offset: int, buffer: memoryview) -> None:
-        """See OpenDisk."""
+        """Fill ``buffer`` with the bytes from ``offset`` on, all of it; fails as ``lend`` does."""
         if offset < 0 or offset % SECTOR_BYTES or len(buffer) % SECTOR_BYTES or offset + len(buffer) > self._capacity:
             raise InternalError(
                 f"read of {len(buffer)} bytes at {offset} does not fit the disk",

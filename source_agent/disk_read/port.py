@@ -1,24 +1,27 @@
 """What a block reader promises.
 
 A reader is opened for one snapshot and hands out one open disk at a time per ``open`` call. Offsets and lengths are
-bytes, multiples of 512, inside the capacity. An open disk is used by one thread at a time; different disks may be read
-in parallel. All drivers pass ``tests/contracts/test_block_reader_contract.py``.
+bytes, multiples of 512, inside the capacity. An open disk may be read by several threads, each of which holds one piece
+at a time. All drivers pass ``tests/contracts/test_block_reader_contract.py``.
 """
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Final, Protocol, Self
 
 from common.extent import Extent
 from source_agent.vsphere.port import DiskInfo, Snapshot
+
+MOST_BYTES: Final = 1 << 20
+"""The largest piece that is lent: per-call cost has vanished by then, and buffers stay small."""
 
 
 class OpenDisk(Protocol):
     """A snapshot's disk, ready to be read."""
 
-    def read_into(self, offset: int, buffer: memoryview) -> None:
-        """Fill ``buffer`` (the caller's) with the bytes from ``offset`` on, all of it.
+    def lend(self, piece: Extent) -> AbstractContextManager[memoryview]:
+        """The bytes of ``piece`` (at most MOST_BYTES), wherever the driver has them: valid while the block runs.
 
         Raises:
             SourceError: the disk cannot be read there; nothing is made up for the missing bytes.
@@ -30,7 +33,7 @@ class OpenDisk(Protocol):
         ...
 
     def expect(self, pieces: Iterable[Extent]) -> None:
-        """Announce what will be read next, in this order, so that it may be fetched ahead; other reads stay right."""
+        """Announce what will be lent next, in this order, so that it may be fetched ahead; others stay right."""
         ...
 
     def __enter__(self) -> Self: ...

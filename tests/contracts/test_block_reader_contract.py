@@ -1,5 +1,7 @@
 """What every block reader does: the memory one, and hot-add and VDDK over memory's vCenter and over the lab's."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import pytest
@@ -89,7 +91,8 @@ def whole(opened, capacity, step=MIB):
     found = bytearray(capacity)
     view = memoryview(found)
     for offset in range(0, capacity, step):
-        opened.read_into(offset, view[offset : offset + step])
+        with opened.lend(Extent(offset, min(step, capacity - offset))) as lent:
+            view[offset : offset + step] = lent
     return found
 
 
@@ -105,9 +108,8 @@ def test_any_sector_can_be_read_alone(reader, taken):
     disk = made.disks[1]
     with reader.open(made, disk) as opened:
         for offset in (disk.capacity_bytes - 512, 512, 0):
-            sector = bytearray(512)
-            opened.read_into(offset, memoryview(sector))
-            assert sector == images[disk.key][offset : offset + 512]
+            with opened.lend(Extent(offset, 512)) as sector:
+                assert sector == images[disk.key][offset : offset + 512]
 
 
 def test_what_is_announced_changes_no_byte(reader, taken):
@@ -118,12 +120,11 @@ def test_what_is_announced_changes_no_byte(reader, taken):
     with reader.open(made, disk) as opened:
         opened.expect(pieces)
         for number, piece in enumerate(pieces):
-            buffer = bytearray(piece.length)
-            opened.read_into(piece.offset, memoryview(buffer))
-            assert buffer == images[disk.key][piece.offset : piece.end]
-            if number % 5 == 0:  # out of turn
-                opened.read_into(512, memoryview(buffer)[:1024])
-                assert buffer[:1024] == images[disk.key][512:1536]
+            with opened.lend(piece) as lent:
+                assert lent == images[disk.key][piece.offset : piece.end]
+            if number % 5 == 0:
+                with opened.lend(Extent(512, 1024)) as out_of_turn:
+                    assert out_of_turn == images[disk.key][512:1536]
 
 
 def test_a_vm_is_held_and_let_go(world, reader):
@@ -133,20 +134,33 @@ def test_a_vm_is_held_and_let_go(world, reader):
     assert reader.release_leftovers() == 0
 
 
-def test_only_the_given_buffer_is_written(reader, taken):
+def test_what_is_lent_stays_while_others_read_on(reader, taken):
     made, images = taken
-    with reader.open(made, made.disks[0]) as opened:
-        around = bytearray(b"\xee" * 2048)
-        opened.read_into(3 * MIB, memoryview(around)[512:1536])
-    assert around[:512] == around[1536:] == b"\xee" * 512
-    assert around[512:1536] == images[2000][3 * MIB : 3 * MIB + 1024]
+    disk = made.disks[1]
+    pieces = [Extent(at, MIB) for at in range(0, 16 * MIB, MIB)]
+    with reader.open(made, disk) as opened, ThreadPoolExecutor(3) as threads:
+        opened.expect(pieces[1:])
+
+        def same(piece):
+            with opened.lend(piece) as lent:
+                first = bytes(lent)
+                threading.Event().wait(0.001)
+                return first == lent == images[disk.key][piece.offset : piece.end]
+
+        with opened.lend(pieces[0]) as kept:
+            assert all(threads.map(same, pieces[1:]))
+            assert kept == images[disk.key][:MIB]
 
 
-@pytest.mark.parametrize(("offset", "length"), [(8 * MIB, 512), (8 * MIB - 512, 1024), (100, 512)])
+@pytest.mark.parametrize(("offset", "length"), [(8 * MIB, 512), (8 * MIB - 512, 1024), (100, 512), (0, 100)])
 def test_a_read_that_does_not_fit_fails(reader, taken, offset, length):
     made, _ = taken
-    with reader.open(made, made.disks[0]) as opened, pytest.raises(KeysapartError):
-        opened.read_into(offset, memoryview(bytearray(length)))
+    with (
+        reader.open(made, made.disks[0]) as opened,
+        pytest.raises(KeysapartError),
+        opened.lend(Extent(offset, length)),
+    ):
+        pass
 
 
 def test_allocated_parts_are_in_order_and_leave_out_zeros_only(reader, taken):

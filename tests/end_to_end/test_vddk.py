@@ -72,6 +72,7 @@ def test_without_the_library_auto_is_hot_add_and_vddk_is_refused(embedded_pair: 
     config.write_text(config.read_text().replace('vddk_dir = "vddk"', f'vddk_dir = "{tmp_path / "none"}"'))
     use(pair, "vddk-nbdssl")
     assert "no VDDK is installed" in pair.refused("plain01").error["message"]
+    assert "no VDDK is installed" in pair.source("doctor").out
     config.write_text(config.read_text().replace("vddk-nbdssl", "auto"))
     outcome = pair.source("sync", "plain01", "--json")
     assert outcome.code == 0, outcome

@@ -1,14 +1,14 @@
 """An open disk whose bytes a worker reads: ahead of the reader, and over a new worker when one is lost.
 
-Buffers are SLOTS times SLOT_BYTES of shared memory. Up to AT_ONCE reads of what was announced are under way or wait to
-be fetched; a read that nobody announced takes a slot of its own.
+Buffers are SLOTS times SLOT_BYTES of shared memory, and pieces are lent where the library put them. Up to AT_ONCE reads
+of what was announced are under way or wait to be lent.
 """
 
-import os
 import struct
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from types import TracebackType
 from typing import Final, Self, TypeVar
@@ -16,16 +16,14 @@ from typing import Final, Self, TypeVar
 from common import log
 from common.clock import Clock
 from common.errors import InternalError, KeysapartError
-from common.extent import Extent, normalise, split
+from common.extent import Extent, normalise
 from source_agent.disk_read.vddk import errors
 from source_agent.disk_read.vddk.abi import OK
 from source_agent.disk_read.vddk.process import WorkerProcess
-from source_agent.disk_read.vddk.protocol import SECTOR_BYTES, SLOT_BYTES, SLOTS
+from source_agent.disk_read.vddk.protocol import AT_ONCE, SECTOR_BYTES, SLOT_BYTES
 
 T = TypeVar("T")
 
-AT_ONCE: Final = 4
-"""Reads under way per disk: more end in allocation failures of the host's own buffers."""
 TRIES: Final = 6
 """At one place, the first included; the pauses between them add up to half a minute."""
 _LEAVE_SECONDS: Final = 10.0
@@ -68,25 +66,30 @@ class VddkDisk:
         self._expected: deque[Extent] = deque()
         self._ahead: dict[Extent, int] = {}
         """Announced pieces whose reads were started, in their order, and their slots."""
-        self._free = list(range(SLOTS))
         self._again(self._connected)
 
     def expect(self, pieces: Iterable[Extent]) -> None:
         """See OpenDisk."""
         with self._using:
-            self._expected = deque(split(pieces, SLOT_BYTES))
+            self._expected = deque(pieces)
 
-    def read_into(self, offset: int, buffer: memoryview) -> None:
-        """See OpenDisk."""
-        if offset < 0 or offset % SECTOR_BYTES or len(buffer) % SECTOR_BYTES or offset + len(buffer) > self._capacity:
+    @contextmanager
+    def lend(self, piece: Extent) -> Iterator[memoryview]:
+        """See OpenDisk; in shared memory."""
+        aligned = piece.offset % SECTOR_BYTES == piece.length % SECTOR_BYTES == 0
+        if not aligned or piece.length > SLOT_BYTES or piece.end > self._capacity:
             raise InternalError(
-                f"read of {len(buffer)} bytes at {offset} does not fit the disk",
+                f"read of {piece.length} bytes at {piece.offset} does not fit the disk",
                 subject=self._subject,
                 next_step="report this with the log",
             )
         with self._using:
-            for part in split([Extent(offset, len(buffer))], SLOT_BYTES):
-                self._read(part, buffer[part.offset - offset : part.end - offset])
+            worker, slot = self._again(lambda: self._fetch(piece))
+            lent = worker.slot(slot, piece.length)
+        try:
+            yield lent
+        finally:
+            worker.free.put(slot)
 
     def allocated(self, wanted: Extent) -> Iterable[Extent]:
         """See OpenDisk. The library is asked once; whatever goes wrong then means that all may hold data."""
@@ -118,37 +121,32 @@ class VddkDisk:
             self._using.release()
             release()
 
-    def _read(self, part: Extent, target: memoryview) -> None:
-        self._again(lambda: self._fetch(part, target))
-
-    def _fetch(self, part: Extent, target: memoryview) -> None:
-        """Fill ``target``, keeping the library busy with what is expected next meanwhile."""
+    def _fetch(self, piece: Extent) -> tuple[WorkerProcess, int]:
+        """The slot that holds the piece; the library is kept busy with what is expected next meanwhile."""
         worker = self._connected()
         self._fill(worker)
-        slot = self._ahead.pop(part, None)
+        slot = self._ahead.pop(piece, None)
         if slot is None:
-            slot = self._free.pop()
-            worker.start_read(slot, part.offset, part.length)
-        try:
-            result = worker.wait_read(slot)
-            self._fill(worker)
-            if result != OK:
-                text = str(worker.ask("text", "", result=result)["text"])
-                raise errors.raised(
-                    "Read", result, text, self._subject, f"{self._subject} cannot be read at byte {part.offset}"
-                )
-            done = 0
-            while done < part.length:  # not through a mapping of our own: this copies without the interpreter's lock
-                done += os.preadv(worker.memory, [target[done:]], slot * SLOT_BYTES + done)
-        finally:
-            self._free.append(slot)
+            slot = worker.free.get()  # waits for a piece that is lent: those come back by themselves
+            worker.start_reads({piece: slot})
+        result = worker.wait_read(slot)
+        self._fill(worker)
+        if result != OK:
+            worker.free.put(slot)
+            text = str(worker.ask("text", "", result=result)["text"])
+            what = f"{self._subject} cannot be read at byte {piece.offset}"
+            raise errors.raised("Read", result, text, self._subject, what)
+        return worker, slot
 
     def _fill(self, worker: WorkerProcess) -> None:
-        while self._expected and len(self._ahead) < AT_ONCE:
-            piece = self._expected.popleft()
-            slot = self._free.pop()
-            self._ahead[piece] = slot
-            worker.start_read(slot, piece.offset, piece.length)
+        if not self._expected or len(self._ahead) > AT_ONCE // 2:  # half of them at a time: fewer, larger messages
+            return
+        more: dict[Extent, int] = {}
+        while self._expected and len(self._ahead) + len(more) < AT_ONCE and not worker.free.empty():
+            more[self._expected.popleft()] = worker.free.get()  # nobody else takes one while this disk is in use
+        self._ahead |= more
+        if more:
+            worker.start_reads(more)
 
     def _ask_runs(self) -> tuple[Extent, ...]:
         whole = (Extent(0, self._capacity),)
@@ -177,7 +175,6 @@ class VddkDisk:
             worker.close()
         self._expected.extendleft(reversed(self._ahead))
         self._ahead.clear()
-        self._free = list(range(SLOTS))
 
     def _again(self, action: Callable[[], T]) -> T:
         """The action's result; after a loss that may pass, over a new worker."""

@@ -3,16 +3,20 @@
 Not safe for threads, but for ``kill``. A worker whose agent dies sees its socket end, closes its disk and exits.
 """
 
+import mmap
 import os
 import signal
 import socket
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Final
 
 from common import log
+from common.extent import Extent
 from source_agent.disk_read.vddk import errors, protocol
 from source_agent.disk_read.vddk.protocol import SLOT_BYTES, SLOTS
 
@@ -45,18 +49,20 @@ class WorkerProcess:
         self._subject = subject
         self._ended: dict[int, int] = {}
         self._runs: list[bytes] = []
-        self.memory = os.memfd_create("vddk", os.MFD_CLOEXEC)
-        """Shared memory of SLOTS times SLOT_BYTES, into which the library reads."""
-        os.ftruncate(self.memory, SLOTS * SLOT_BYTES)
+        self.free: SimpleQueue[int] = SimpleQueue()
+        """Slots that nobody reads into or reads from; whoever takes one gives it back, from any thread."""
+        for slot in range(SLOTS):
+            self.free.put(slot)
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
+        with theirs, _shared_memory() as memory:
+            self._mapped = memoryview(mmap.mmap(memory, 0, prot=mmap.PROT_READ))
             for end in (self._channel, theirs):
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BYTES)
             self._channel.settimeout(silence_seconds)
             module = "source_agent.disk_read.vddk.worker"
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-m", module, str(theirs.fileno()), str(self.memory)],
-                pass_fds=(theirs.fileno(), self.memory),
+                [sys.executable, "-I", "-m", module, str(theirs.fileno()), str(memory)],
+                pass_fds=(theirs.fileno(), memory),
                 # Nothing of the agent's own: the library finds its libraries first, and only here.
                 env={"LD_LIBRARY_PATH": str(library.parent), "LC_ALL": "C.UTF-8"},
                 stdin=subprocess.DEVNULL,
@@ -97,16 +103,21 @@ class WorkerProcess:
         told, self._runs = b"".join(self._runs), []
         return told
 
-    def start_read(self, slot: int, offset: int, length: int) -> None:
-        """Have bytes read into a slot; offset and length are multiples of 512."""
+    def start_reads(self, pieces: Mapping[Extent, int]) -> None:
+        """Have pieces read into slots, in their order; their offsets and lengths are multiples of 512."""
         sector = protocol.SECTOR_BYTES
-        self._send(protocol.pack_read(slot, offset // sector, length // sector))
+        wanted = ((slot, piece.offset // sector, piece.length // sector) for piece, slot in pieces.items())
+        self._send(protocol.pack_reads(wanted))
 
     def wait_read(self, slot: int) -> int:
         """Wait until the read into a slot has ended; the library's result."""
         while slot not in self._ended:
             self._receive()
         return self._ended.pop(slot)
+
+    def slot(self, slot: int, length: int) -> memoryview:
+        """The first ``length`` bytes of a slot; they outlive the worker, as long as somebody holds them."""
+        return self._mapped[slot * SLOT_BYTES : slot * SLOT_BYTES + length]
 
     def kill(self) -> None:
         """End it at once, from any thread; whoever waits for it learns that it is gone."""
@@ -126,9 +137,7 @@ class WorkerProcess:
             self._process.kill()
             self._process.wait()
             self._channel.close()
-            if self.memory >= 0:
-                os.close(self.memory)
-            self.memory = -1
+            self._mapped = memoryview(b"")
 
     def _asked(self, request: dict[str, Any]) -> dict[str, Any]:
         self._send(protocol.pack_json(request))
@@ -155,8 +164,7 @@ class WorkerProcess:
             case b"":
                 raise errors.lost(self._end(), self._subject)
             case protocol.DONE:
-                slot, result = protocol.unpack_done(message)
-                self._ended[slot] = result
+                self._ended.update(protocol.unpack_done(message))
             case protocol.RUNS:
                 self._runs.append(message[1:])
             case protocol.LOG:
@@ -179,3 +187,14 @@ class WorkerProcess:
         if code >= 0:
             return f"ended with exit status {code}"
         return f"was ended by {signal.Signals(-code).name}"
+
+
+@contextmanager
+def _shared_memory() -> Iterator[int]:
+    """A descriptor of SLOTS times SLOT_BYTES, into which the library reads; mappings outlive the block."""
+    memory = os.memfd_create("vddk", os.MFD_CLOEXEC)
+    try:
+        os.ftruncate(memory, SLOTS * SLOT_BYTES)
+        yield memory
+    finally:
+        os.close(memory)

@@ -1,17 +1,20 @@
 """What agent and worker say to each other: one datagram a message, its first byte says which kind.
 
 The agent asks one thing at a time (``J``, JSON with ``do``), and gets one JSON object back; reads (``R``) it asks for
-by slot of the shared memory, any number at once, and gets ``D`` for each, in whatever order they end.
+by slot of the shared memory, several in a message, and is told of each (``D``) in whatever order they end.
 """
 
 import json
 import struct
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 SLOT_BYTES: Final = 1 << 20
 """The largest read: hosts run out of buffers beyond 2 MiB, and more gains nothing."""
-SLOTS: Final = 6
-"""Four under way, one being fetched, one for a read that nobody announced."""
+AT_ONCE: Final = 4
+"""Reads asked for ahead of their use: more end in allocation failures of the host's own buffers."""
+SLOTS: Final = AT_ONCE + 4
+"""The others are lent; few, so that they stay in the processor's cache."""
 SECTOR_BYTES: Final = 512
 
 JSON: Final = b"J"
@@ -21,13 +24,13 @@ RUNS: Final = b"A"
 """Allocated runs: pairs of offset and length in sectors, before the JSON reply that ends them."""
 LOG: Final = b"L"
 
-MOST_RUNS: Final = 4096
+MOST_RUNS: Final = 1024
 """In one message, which the socket must take as a whole."""
 _LOG_BYTES: Final = 2048
 MESSAGE_BYTES: Final = 1 + MOST_RUNS * 16
 
-_READ = struct.Struct("<cIQQ")
-_DONE = struct.Struct("<cIQ")
+_READ = struct.Struct("<IQQ")
+_DONE = struct.Struct("<IQ")
 
 
 def pack_json(value: dict[str, Any]) -> bytes:
@@ -41,26 +44,24 @@ def unpack_json(message: bytes) -> dict[str, Any]:
     return value
 
 
-def pack_read(slot: int, sector: int, sectors: int) -> bytes:
-    """Read so many sectors from ``sector`` on into a slot."""
-    return _READ.pack(READ, slot, sector, sectors)
+def pack_reads(reads: Iterable[tuple[int, int, int]]) -> bytes:
+    """Reads to do: (slot, first sector, sectors)."""
+    return READ + b"".join(_READ.pack(*read) for read in reads)
 
 
-def unpack_read(message: bytes) -> tuple[int, int, int]:
-    """(slot, first sector, sectors)."""
-    _, slot, sector, sectors = _READ.unpack(message)
-    return slot, sector, sectors
+def unpack_reads(message: bytes) -> Iterator[tuple[int, int, int]]:
+    """What ``pack_reads`` packed."""
+    return _READ.iter_unpack(memoryview(message)[1:])
 
 
-def pack_done(slot: int, result: int) -> bytes:
-    """The read into a slot has ended."""
-    return _DONE.pack(DONE, slot, result)
+def pack_done(ended: Iterable[tuple[int, int]]) -> bytes:
+    """Reads that have ended: (slot, the library's result)."""
+    return DONE + b"".join(_DONE.pack(*one) for one in ended)
 
 
-def unpack_done(message: bytes) -> tuple[int, int]:
-    """(slot, the library's result)."""
-    _, slot, result = _DONE.unpack(message)
-    return slot, result
+def unpack_done(message: bytes) -> Iterator[tuple[int, int]]:
+    """What ``pack_done`` packed."""
+    return _DONE.iter_unpack(memoryview(message)[1:])
 
 
 def pack_log(level: str, text: bytes) -> bytes:

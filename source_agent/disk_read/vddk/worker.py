@@ -9,6 +9,7 @@ import ctypes
 import mmap
 import socket
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -38,7 +39,7 @@ class Worker:
         """Until the agent is gone or says that it is over."""
         while message := self._channel.recv(protocol.MESSAGE_BYTES):
             if message[:1] == protocol.READ:
-                self._read(*protocol.unpack_read(message))
+                self._read(protocol.unpack_reads(message))
                 continue
             request = protocol.unpack_json(message)
             try:
@@ -86,19 +87,27 @@ class Worker:
         assert self._disk is not None  # noqa: S101
         return self._disk
 
-    def _read(self, slot: int, sector: int, sectors: int) -> None:
-        address = self._address + slot * SLOT_BYTES
+    def _read(self, wanted: Iterable[tuple[int, int, int]]) -> None:
         if not self._async:
-            self._ended(slot, self._open.read(sector, sectors, address))
+            # One message for all of them: waking the agent costs more than it waits.
+            read = self._open.read
+            self._tell(
+                (slot, read(sector, sectors, self._address + slot * SLOT_BYTES)) for slot, sector, sectors in wanted
+            )
             return
-        refused = self._open.read_async(sector, sectors, address, self._done, slot)
-        if refused != OK:
-            self._ended(slot, refused)
+        for slot, sector, sectors in wanted:
+            refused = self._open.read_async(sector, sectors, self._address + slot * SLOT_BYTES, self._done, slot)
+            if refused != OK:
+                self._ended(slot, refused)
 
     def _ended(self, slot: int | None, result: int) -> None:
-        """Report a read; called by threads of the library, too, so nothing may come out of it."""
+        """Called by threads of the library, too, so nothing may come out of it; slot 0 comes as None, as NULL does."""
+        self._tell([(slot or 0, result)])
+
+    def _tell(self, ended: Iterable[tuple[int, int]]) -> None:
+        message = protocol.pack_done(ended)
         with suppress(OSError):  # the agent is gone, and run() sees it
-            self._channel.send(protocol.pack_done(slot or 0, result))
+            self._channel.send(message)
 
     def _allocated(self) -> bool:
         """Send the runs; False where the library does not know them."""

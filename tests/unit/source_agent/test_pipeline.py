@@ -1,5 +1,6 @@
 import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 
@@ -19,11 +20,14 @@ class _Disk:
     def __init__(self, image, *, fails_at=None, data=None):
         self.image, self.fails_at, self.data, self.reads = image, fails_at, data, 0
 
-    def read_into(self, offset, buffer):
+    @contextmanager
+    def lend(self, piece):
         self.reads += 1
-        if self.fails_at is not None and offset >= self.fails_at:
+        if self.fails_at is not None and piece.offset >= self.fails_at:
             raise SourceError("unreadable", subject="disk 1", next_step="mend it")
-        buffer[:] = self.image[offset : offset + len(buffer)]
+        buffer = bytearray(self.image[piece.offset : piece.end])
+        yield memoryview(buffer)
+        buffer[:] = b"\xee" * len(buffer)
 
     def expect(self, pieces):
         self.expected = list(pieces)

@@ -32,6 +32,14 @@ def test_carried_bytes_are_the_grain():
     assert packed.digest == digest(TEXT)
 
 
+def test_records_hold_nothing_of_what_they_were_made_from():
+    buffer = bytearray(RANDOM + TEXT)
+    raw, packed = reduce_grains(memoryview(buffer), 0, None).records
+    buffer[:] = bytes(len(buffer))
+    assert raw.data == RANDOM
+    assert lz4.block.decompress(packed.data, uncompressed_size=GRAIN_BYTES) == TEXT
+
+
 def test_what_the_target_holds_is_not_sent():
     held = {7: digest(RANDOM), 8: digest(TEXT), 9: digest(TEXT)}
     result = _reduce(RANDOM, RANDOM, ZERO, ZERO, held=held)

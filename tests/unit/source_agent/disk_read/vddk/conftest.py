@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from common.extent import Extent, split
 from source_agent.vsphere.port import Snapshot
 from tests.contracts.vddk_stage import publish, reader_over, root_for
 from tests.fakes.clock import ManualClock
@@ -40,20 +41,13 @@ class Stage:
         """All bytes, in order."""
         found = bytearray()
         with reader.open(self.taken, self.disk) as opened:
-            pieces = [(at, min(step, CAPACITY - at)) for at in range(0, CAPACITY, step)]
+            pieces = list(split([Extent(0, CAPACITY)], step))
             if announced:
-                opened.expect([_extent(*piece) for piece in pieces])
-            for at, length in pieces:
-                buffer = bytearray(length)
-                opened.read_into(at, memoryview(buffer))
-                found += buffer
+                opened.expect(pieces)
+            for piece in pieces:
+                with opened.lend(piece) as lent:
+                    found += lent
         return bytes(found)
-
-
-def _extent(offset, length):
-    from common.extent import Extent
-
-    return Extent(offset, length)
 
 
 @pytest.fixture

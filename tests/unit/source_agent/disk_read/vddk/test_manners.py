@@ -1,8 +1,8 @@
 """What libraries in the field do, one test each; the lab's library does it on command."""
 
 import contextlib
-import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -29,14 +29,45 @@ def test_every_release_is_read_whole(stage, release, mode):
     assert stage.read(stage.reader(stage.root(release), mode=mode)) == stage.image
 
 
-@pytest.mark.parametrize("step", [512, 3 * 512, MIB + 512, 2 * MIB])
-def test_reads_of_any_size_are_right(stage, step):
+@pytest.mark.parametrize("step", [3 * 512, MIB - 512, MIB])
+@pytest.mark.parametrize("announced", [True, False])
+def test_pieces_of_any_size_are_right(stage, step, announced):
     reader = stage.reader(stage.root())
+    pieces = [Extent(at, step) for at in (0, MIB - step // 2 // 512 * 512, CAPACITY - step)]
     with reader.open(stage.taken, stage.disk) as opened:
-        for at in (0, MIB - step // 2 // 512 * 512, CAPACITY - step):
-            buffer = bytearray(step)
-            opened.read_into(at, memoryview(buffer))
-            assert buffer == stage.image[at : at + step]
+        if announced:
+            opened.expect(pieces)
+        for piece in pieces:
+            with opened.lend(piece) as lent:
+                assert lent == stage.image[piece.offset : piece.end]
+
+
+def test_a_piece_that_is_lent_outlives_the_worker(stage):
+    with stage.reader(stage.root()).open(stage.taken, stage.disk) as opened:
+        with opened.lend(Extent(0, MIB)) as lent:
+            opened._worker._process.kill()
+            with opened.lend(Extent(MIB, MIB)) as other:
+                assert other == stage.image[MIB : 2 * MIB]
+            assert lent == stage.image[:MIB]
+        assert opened._worker.free.qsize() == SLOTS
+
+
+def test_with_all_slots_lent_a_reader_waits(stage):
+    with (
+        stage.reader(stage.root()).open(stage.taken, stage.disk) as opened,
+        ThreadPoolExecutor(2 * SLOTS) as threads,
+    ):
+        barrier = threading.Barrier(SLOTS)
+
+        def read(number):
+            with opened.lend(Extent(number % 8 * MIB, MIB)) as lent:
+                if number < SLOTS:
+                    barrier.wait()
+                return lent == stage.image[number % 8 * MIB : (number % 8 + 1) * MIB]
+
+        first = [threads.submit(read, number) for number in range(SLOTS)]
+        others = [threads.submit(read, number) for number in range(SLOTS, 2 * SLOTS)]
+        assert all(one.result() for one in (*first, *others))
 
 
 @pytest.mark.parametrize("instead", ["nbdssl", "nbd", "san"])
@@ -91,9 +122,8 @@ def test_where_allocated_parts_cannot_be_told_all_may_hold_data(stage, what):
     root.fault("query", what)
     with stage.reader(root).open(stage.taken, stage.disk) as opened:
         assert list(opened.allocated(Extent(512, CAPACITY - 512))) == [Extent(512, CAPACITY - 512)]
-        buffer = bytearray(512)
-        opened.read_into(0, memoryview(buffer))
-        assert buffer == stage.image[:512]
+        with opened.lend(Extent(0, 512)) as lent:
+            assert lent == stage.image[:512]
     assert root.struck
 
 
@@ -188,7 +218,7 @@ def test_the_password_is_in_no_argument_and_no_environment(stage):
 def test_buffers_of_a_disk_are_bounded(stage):
     assert SLOTS * SLOT_BYTES <= 64 * MIB
     with stage.reader(stage.root()).open(stage.taken, stage.disk) as opened:
-        assert os.fstat(opened._worker.memory).st_size == SLOTS * SLOT_BYTES
+        assert opened._worker._mapped.nbytes == SLOTS * SLOT_BYTES
 
 
 def test_the_worker_ends_with_the_disk(stage):
@@ -209,7 +239,8 @@ def test_leaving_while_a_read_hangs_ends_it(stage, monkeypatch):
 
     def read():
         try:
-            opened.read_into(0, memoryview(bytearray(512)))
+            with opened.lend(Extent(0, 512)):
+                pass
         except SourceUnavailableError as error:
             failures.append(error)
 

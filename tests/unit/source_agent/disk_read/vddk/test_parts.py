@@ -75,8 +75,10 @@ def test_the_library_is_told_where_temporary_files_go_and_not_to_phone_home(tmp_
 
 
 def test_messages_come_out_as_they_went_in():
-    assert protocol.unpack_read(protocol.pack_read(3, 1 << 40, 2048)) == (3, 1 << 40, 2048)
-    assert protocol.unpack_done(protocol.pack_done(5, (1 << 63) | 14009)) == (5, (1 << 63) | 14009)
+    reads = [(3, 1 << 40, 2048), (0, 0, 1)]
+    assert list(protocol.unpack_reads(protocol.pack_reads(reads))) == reads
+    ended = [(5, (1 << 63) | 14009), (0, 0)]
+    assert list(protocol.unpack_done(protocol.pack_done(ended))) == ended
     assert protocol.unpack_json(protocol.pack_json({"do": "text", "result": 1 << 50})) == {
         "do": "text",
         "result": 1 << 50,
