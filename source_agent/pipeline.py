@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 
+from common.errors import InterruptedSyncError
 from common.extent import Extent, round_to_grains, split
 from common.grain import GRAIN_BYTES, GrainKind
 from common.reduce import Reduced, reduce_grains
@@ -86,7 +87,11 @@ def records(
         held: what the target holds, for leaving out what did not change; None in a full.
         workers: where reading and reducing run.
         count: grows with every piece.
-        stopped: asked before each piece; True ends the iteration early.
+        stopped: asked before each piece.
+
+    Raises:
+        InterruptedSyncError: ``stopped`` said so. Never a quiet end: the target would take the disk for complete.
+        KeysapartError: the reader's, or what fetching digests raised.
     """
 
     def work(piece: Extent, known: Mapping[int, bytes] | None) -> Reduced:
@@ -101,7 +106,7 @@ def records(
     try:
         for piece in wanted:
             if stopped():
-                return
+                raise InterruptedSyncError("reading was ended", subject="sync", next_step="sync again")
             under_way.append(workers.submit(work, piece, held.of(piece) if held else None))
             if len(under_way) >= READ_AHEAD:
                 yield under_way.popleft().result().records

@@ -152,6 +152,7 @@ class DiskSender:
                 yield self._counted(codec.encode(event))
                 self._owed(False)
             with self._changed:
+                self._require_running()
                 done = self._machine.done()
             yield self._counted(codec.encode(done))
         except GeneratorExit:  # whoever pulled has enough: no failure
@@ -175,10 +176,14 @@ class DiskSender:
         self._owed(True)
         with self._changed:
             self._changed.wait_for(lambda: self._stopped or self._machine.may_send(size, self._flight.under_way))
-            if self._stopped:
-                raise InterruptedSyncError(
-                    "the stream was ended", subject=f"disk {self._opening.disk}", next_step="sync again"
-                )
+            self._require_running()
+
+    def _require_running(self) -> None:
+        """Raises InterruptedSyncError when the stream was cancelled; the caller holds the condition."""
+        if self._stopped:
+            raise InterruptedSyncError(
+                "the stream was ended", subject=f"disk {self._opening.disk}", next_step="sync again"
+            )
 
 
 def batches(groups: Iterable[Sequence[GrainRecord]], flight: Flight) -> Iterator[list[GrainRecord]]:

@@ -268,3 +268,26 @@ def test_a_sync_that_is_over_takes_no_frame():
     with pytest.raises(FencedError):
         list(receive(_frames(Open(SYNC, 2000), Batch(1, _raw(1))), stream))
     assert disk.kept == []
+
+
+def test_a_stream_that_was_cancelled_never_says_that_the_disk_is_complete():
+    """A target that goes on with the sync later would leave the rest of the disk out."""
+
+    class _Deaf:
+        def write(self, frames, *_):
+            self.frames = frames
+            return self
+
+        def cancel(self):
+            """The frames' thread has not heard of it yet."""
+
+    target = _Deaf()
+    sender = DiskSender(target, SYNC, 2000, WINDOW_BYTES)
+
+    def records():
+        yield _raw(BATCH_BYTES // GRAIN_BYTES)
+        sender.cancel()
+
+    sender.start(records())
+    events = [codec.decode(frame) for frame in target.frames]
+    assert [type(event) for event in events] == [Open, Batch]
