@@ -1,7 +1,7 @@
 """What a sync would do if it started now, asked for before anything is touched."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from source_agent import in_flight, measured
@@ -11,6 +11,7 @@ from source_agent.measured import Measured
 from source_agent.plan import Kind, Plan, forecast
 from source_agent.preflight import Finding, Severity
 from source_agent.replicate import Agent, findings, history_of
+from source_agent.trust import HeldPoint, run_of
 from source_agent.vsphere.port import VmInfo
 from source_agent.vsphere.snapshots import leftovers
 from source_agent.wire_types import held_point
@@ -94,17 +95,38 @@ def look_ahead(agent: Agent, name: str, *, requested: Kind | None = None, rpo_se
     held = held_point(vm, agent.target.describe(vm.instance_uuid))
     now = agent.clock.now()
     own = frozenset(found.moref for found in leftovers(vm, agent.agent_id))
-    interrupted = in_flight.load(agent.state_dir, vm.instance_uuid)
-    goes_on: list[Finding] = []
-    if interrupted is not None and requested is None and interrupted.snapshot.moref in own:
-        made = interrupted.plan
-        goes_on.append(_goes_on(interrupted))
+    interrupted = None if requested else _interrupted(agent, vm, held, own)
+    goes_on = [] if interrupted is None else [_goes_on(interrupted)]
+    if interrupted is not None:
+        made = _as_it_would_go_on(interrupted.plan, vm)
     else:
         made = forecast(vm, held, now, requested=requested, reverted=history_of(agent, vm, held), own_snapshots=own)
     age = None if held is None else max(0.0, (now - held.taken).total_seconds())
     last = measured.load(agent.state_dir, vm.instance_uuid)
     found = (*findings(agent, vm), *goes_on, *_suspicions(last))
     return Outlook(vm, made, expect(made, last, since_seconds=age), age, rpo_seconds, found)
+
+
+def _interrupted(agent: Agent, vm: VmInfo, held: HeldPoint | None, own: frozenset[str]) -> InFlight | None:
+    """A sync that goes on as far as this side can tell: its snapshot stands, and its point is not committed yet."""
+    found = in_flight.load(agent.state_dir, vm.instance_uuid)
+    if found is None or found.snapshot.moref not in own or (held is not None and held.number >= found.point):
+        return None
+    return found
+
+
+def _as_it_would_go_on(begun: Plan, vm: VmInfo) -> Plan:
+    """A reset since the sync began voids its change ids: what is left of those disks is compared."""
+    runs = {disk.key: run_of(disk.change_id or "") for disk in vm.disks}
+    cause = "change tracking was reset since the sync began"
+    disks = tuple(
+        replace(disk, kind=Kind.COMPARE, rule="tracking-reset", cause=cause, since=None)
+        if disk.since is not None and run_of(disk.since) != runs.get(disk.key)
+        else disk
+        for disk in begun.disks
+    )
+    compared = any(disk.kind is Kind.COMPARE for disk in disks)
+    return replace(begun, kind=Kind.COMPARE if compared else begun.kind, disks=disks)
 
 
 def _goes_on(interrupted: InFlight) -> Finding:

@@ -7,9 +7,11 @@ foretold must be what was done.
 import dataclasses
 import random
 from pathlib import Path
+from unittest import mock
 
 from common.errors import KeysapartError, PreconditionError, SourceError
 from common.grain import GRAIN_BYTES
+from source_agent import in_flight
 from source_agent.disk_read.memory import MemoryReader
 from source_agent.outlook import look_ahead
 from source_agent.replicate import Agent, sync_vm
@@ -37,6 +39,27 @@ class _BreakingReader(MemoryReader):
         if self._left < 0:
             raise SourceError("the reader broke", subject=f"disk {disk.key}", next_step="sync again")
         return super().open(snapshot, disk)
+
+
+class _DyingReader(MemoryReader):
+    """A reader that ends the process in the middle of what is read."""
+
+    def __init__(self, site: MemorySite, reads: int) -> None:
+        super().__init__(site)
+        self._left = reads
+
+    def open(self, snapshot, disk):
+        opened = super().open(snapshot, disk)
+        read_into = opened.read_into
+
+        def dying(offset, buffer):
+            self._left -= 1
+            if self._left < 0:
+                raise SourceError("killed", subject="process", next_step="-")
+            read_into(offset, buffer)
+
+        opened.read_into = dying
+        return opened
 
 
 class Quiet:
@@ -79,11 +102,14 @@ class History:
         self.points: dict[int, dict[int, bytes]] = {}
         self.kinds: list[str] = []
         self.told: list[str] = []
+        self.frozen: dict[int, bytes] = {}
+        """What the guest held when the sync began that a killed process left behind."""
+        self.resumed = 0
 
     def live(self, steps: int) -> None:
         """Do ``steps`` things and a sync after the last; what happened stands in ``told``."""
         meddling = [self._reset, self._foreign, self._drop, self._visit, self._grow, self._relocate, self._replace]
-        meddling += [self._host, self._crash, self._untrack, self._switch_off]
+        meddling += [self._host, self._crash, self._kill, self._kill, self._untrack, self._switch_off]
         for _ in range(steps):
             self.clock.advance(self.rng.choice((7, 7, 600, 600, 86400, 40 * 86400)))
             thing = self.rng.choices((self._write, self._sync, self.rng.choice(meddling)), (9, 9, 4))[0]
@@ -176,12 +202,32 @@ class History:
         reader = _BreakingReader(self.site, self.rng.randrange(2))
         images = self._images()
         try:
-            self._run(dataclasses.replace(self.agent, reader=reader))
+            report = self._run(dataclasses.replace(self.agent, reader=reader))
         except KeysapartError:
             assert len(self._held()) < point
         else:  # nothing had to be read
-            self._settle(images)
+            self._committed(report, images)
         self.vsphere.heal()
+
+    def _kill(self) -> None:
+        """The agent's process is gone in mid-sync: it tells nobody, and cleans nothing up."""
+        images, before = self._images(), self._noted()
+        for _ in range(9):
+            self.vsphere.fail("remove_snapshot", lambda: SourceError("killed", subject="process", next_step="-"))
+        reader = _DyingReader(self.site, self.rng.randrange(3))
+        with mock.patch.object(in_flight, "forget"), mock.patch.object(self.agent.target, "abort"):
+            try:
+                report = self._run(dataclasses.replace(self.agent, reader=reader))
+            except KeysapartError:
+                if self._noted() != before:  # else the killed process had gone on with the sync of one before it
+                    self.frozen = images
+            else:
+                self._committed(report, images)
+        self.vsphere.heal()
+
+    def _noted(self) -> str | None:
+        note = in_flight.load(self.agent.state_dir, self.machine.instance_uuid)
+        return note.sync if note else None
 
     def _sync(self) -> None:
         images = self._images()
@@ -196,17 +242,22 @@ class History:
         assert [disk.kind.value for disk in seen.plan.disks] == [disk.kind for disk in report.disks]
         expected = report.expected
         assert report.bytes_read <= expected.bytes_to_read
-        assert report.bytes_read == expected.bytes_to_read or "holes" in expected.basis
-        if {disk.kind for disk in report.disks} == {"compare"}:
+        assert report.bytes_read == expected.bytes_to_read or "holes" in expected.basis or report.resumed
+        if {disk.kind for disk in report.disks} == {"compare"} and not report.resumed:
             assert seen.expectation.bytes_to_read == report.bytes_read
-        self.kinds.append(report.kind)
-        self._settle(images)
+        self._committed(report, images)
 
     def _run(self, agent: Agent):
         return sync_vm(agent, self.name, requested=None, progress=Quiet())
 
     def _images(self) -> dict[int, bytes]:
         return {key: self.site.image(self.machine.moref, key) for key in self.machine.disks}
+
+    def _committed(self, report, images: dict[int, bytes]) -> None:
+        """A sync that goes on holds what the guest held when its snapshot was taken."""
+        self.kinds.append(report.kind)
+        self.resumed += report.resumed
+        self._settle(self.frozen if report.resumed else images)
 
     def _settle(self, images: dict[int, bytes]) -> None:
         self.points[len(self.points) + 1] = images

@@ -13,7 +13,7 @@ from source_agent.outlook import look_ahead
 from source_agent.plan import Kind
 from source_agent.replicate import sync_vm
 from tests.faults.vsphere import FaultyVSphere
-from tests.unit.source_agent.world import SIZES, Quiet
+from tests.unit.source_agent.world import AGENT, SIZES, Quiet
 
 MIB = 1 << 20
 
@@ -101,6 +101,31 @@ def test_the_next_process_goes_on_with_the_snapshot_of_the_first(world, monkeypa
     report, _ = sync(world)
     assert (report.resumed, report.kind) == (False, "delta")
     assert_held(world, report.point, later)
+
+
+def test_a_plan_knows_what_a_reset_does_to_a_sync_that_goes_on(world, monkeypatch):
+    noise(world, 1)
+    world.sync()
+    noise(world, 2)
+    before = images(world)
+    note = killed(world, monkeypatch)
+    world.site.reset_tracking(world.vm.moref)
+    seen = look_ahead(world.agent, "web01")
+    assert (seen.plan.kind, {disk.rule for disk in seen.plan.disks}) == (Kind.COMPARE, {"tracking-reset"})
+    report, _ = sync(world)
+    assert (report.resumed, report.kind) == (True, "compare")
+    assert_held(world, note.point, before)
+
+
+def test_a_plan_does_not_go_on_with_a_sync_whose_point_is_there(world, monkeypatch):
+    noise(world, 1)
+    note = killed(world, monkeypatch)
+    sync(world)
+    world.site.take(world.vm.moref, note.snapshot.name, f"keysapart-agent={AGENT}; as if it were still there")
+    standing = dataclasses.replace(note.snapshot, moref=world.snapshots()[-1].info.moref)
+    in_flight.save(world.agent.state_dir, world.vm.instance_uuid, dataclasses.replace(note, snapshot=standing))
+    seen = look_ahead(world.agent, "web01")
+    assert (seen.plan.kind, "interrupted-sync" in {one.rule for one in seen.findings}) == (Kind.DELTA, False)
 
 
 def test_what_the_target_holds_is_not_sent_again(world, monkeypatch):
