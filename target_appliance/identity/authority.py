@@ -1,12 +1,14 @@
 """The appliance's certificate authority on disk: made once by ``init``, then issues server and agent certificates.
 
 Files in its folder: ``ca.crt``, ``ca.key``, ``server.pem`` (certificate and key together, so that both change at once),
+``signer.pem`` (the same, for signing documents),
 ``issued/<agent>.crt`` (what was issued, from which the catalog's agents can be rebuilt).
 """
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 from pathlib import Path
 
@@ -18,10 +20,17 @@ from common.errors import AlreadyExistsError, CertificateError, ConfigError, Pre
 from common.ids import AgentId, TenantId
 from common.private_file import PUBLIC, sync_folder, write_file
 from target_appliance.identity.authn import Trust
-from target_appliance.identity.certificates import Issued, general_name, make_agent, make_authority, make_server
+from target_appliance.identity.certificates import (
+    Issued,
+    general_name,
+    make_agent,
+    make_authority,
+    make_server,
+    make_signer,
+)
 from target_appliance.identity.names import agent_uri
 
-_CA_CRT, _CA_KEY, _SERVER, _ISSUED = "ca.crt", "ca.key", "server.pem", "issued"
+_CA_CRT, _CA_KEY, _SERVER, _SIGNER, _ISSUED = "ca.crt", "ca.key", "server.pem", "signer.pem", "issued"
 
 
 class Authority:
@@ -95,14 +104,24 @@ class Authority:
 
     def server(self, names: Sequence[str]) -> Issued:
         """Certificate and key of the server for ``names``; issued anew when they changed or a third of life is left."""
-        path = self._folder / _SERVER
+        wanted = {general_name(name) for name in names}
+        return self._kept(_SERVER, wanted, lambda: make_server(self._ca, names, self._clock.now()))
+
+    def signer(self) -> Issued:
+        """Certificate and key for signing documents; issued anew like the server's."""
+        uri = f"spiffe://{self.trust.domain}/signer"
+        wanted = {x509.UniformResourceIdentifier(uri)}
+        return self._kept(_SIGNER, wanted, lambda: make_signer(self._ca, uri, self._clock.now()))
+
+    def _kept(self, name: str, wanted: AbstractSet[x509.GeneralName], make: Callable[[], Issued]) -> Issued:
+        path = self._folder / name
         if path.exists():
             pem = path.read_bytes()
             cut = pem.find(b"-----BEGIN PRIVATE KEY-----")
             current = Issued(pem[:cut], pem[cut:])
-            if self._still_good(current, names):
+            if self._still_good(current, wanted):
                 return current
-        fresh = make_server(self._ca, names, self._clock.now())
+        fresh = make()
         write_file(path, fresh.certificate_pem + fresh.key_pem, replace=True)
         return fresh
 
@@ -117,14 +136,13 @@ class Authority:
         for path in sorted((self._folder / _ISSUED).glob("*.crt")):
             yield path.read_bytes()
 
-    def _still_good(self, current: Issued, names: Sequence[str]) -> bool:
+    def _still_good(self, current: Issued, wanted: AbstractSet[x509.GeneralName]) -> bool:
         try:
             certificate = current.certificate
             certificate.verify_directly_issued_by(self._ca.certificate)
             serialization.load_pem_private_key(current.key_pem, password=None)
         except Exception:  # noqa: BLE001  whatever is wrong with the file, a fresh certificate cures it
             return False
-        wanted = {general_name(name) for name in names}
         borne = set(certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
         return borne == wanted and self._clock.now() < _renew_at(certificate)
 

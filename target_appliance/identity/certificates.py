@@ -16,6 +16,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 CA_LIFE = timedelta(days=3650)
 LEAF_LIFE = timedelta(days=365)
 _SET_BACK = timedelta(minutes=5)
+DOCUMENT_SIGNING = x509.ObjectIdentifier("1.3.6.1.5.5.7.3.36")
+"""RFC 9336; a certificate for it lets nobody in anywhere."""
 
 _LEAF_USAGE = x509.KeyUsage(
     digital_signature=True,
@@ -102,6 +104,11 @@ def make_agent(authority: Issued, uri: str, now: datetime) -> Issued:
     """
     purposes = [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
     return _make_leaf(authority, "Keysapart agent", [x509.UniformResourceIdentifier(uri)], purposes, now)
+
+
+def make_signer(authority: Issued, uri: str, now: datetime) -> Issued:
+    """A certificate for signing documents, and for nothing else."""
+    return _make_leaf(authority, "Keysapart signer", [x509.UniformResourceIdentifier(uri)], [DOCUMENT_SIGNING], now)
 
 
 def general_name(name: str) -> x509.GeneralName:
