@@ -195,6 +195,12 @@ class InterruptedSyncError(KeysapartError):
     fault, retryable, reason, exit_code = Fault.CALLER, True, "INTERRUPTED", EXIT_INTERRUPTED
 
 
+class ParkedSyncError(InterruptedSyncError):
+    """A signal ended the operation; what it did so far stands, and the next sync goes on with it."""
+
+    reason = "PARKED"
+
+
 class InternalError(KeysapartError):
     """A failure that no other class describes."""
 

@@ -41,6 +41,7 @@ STATUS: Final[dict[type[KeysapartError], grpc.StatusCode]] = {
     errors.StoreError: grpc.StatusCode.UNAVAILABLE,
     errors.DamagedError: grpc.StatusCode.DATA_LOSS,
     errors.InterruptedSyncError: grpc.StatusCode.CANCELLED,
+    errors.ParkedSyncError: grpc.StatusCode.CANCELLED,
     errors.InternalError: grpc.StatusCode.INTERNAL,
 }
 

@@ -12,8 +12,9 @@ from common.hardening import harden
 from common.ids import AgentId, parse_agent
 from common.tls import Identity, load_identity
 from source_agent.config import AgentConfig
+from source_agent.needs import Agent
 from source_agent.readers import open_reader
-from source_agent.replicate import Agent
+from source_agent.stop import Stop
 from source_agent.stream.channel import Target
 from source_agent.stream.pace import Pace
 from source_agent.vsphere.connection import VCenter, VCenterSettings, connect
@@ -58,13 +59,14 @@ def open_vcenter(config: AgentConfig, clock: Clock) -> VCenter:
 
 
 @contextmanager
-def opened(config: AgentConfig, clock: Clock, pace: Pace | None = None) -> Iterator[Agent]:
+def opened(config: AgentConfig, clock: Clock, pace: Pace | None = None, stop: Stop | None = None) -> Iterator[Agent]:
     """Everything a sync needs, connected; closed in reverse however the block ends.
 
     Args:
         config: the agent's.
         clock: for everything that waits or tells the time.
         pace: the bandwidth limit; None for the configuration's.
+        stop: what ends the sync that runs with it; None for one that nobody asks.
 
     Raises:
         KeysapartError: a file, the vCenter or the target is not as it should be.
@@ -92,32 +94,42 @@ def opened(config: AgentConfig, clock: Clock, pace: Pace | None = None) -> Itera
             quiesce=config.snapshot.quiesce == "filesystem",
             quiesce_fallback=config.snapshot.quiesce_fallback,
             limits=config.snapshot.limits,
+            stop=stop or Stop(),
             parallel_disks=config.sync.parallel_disks,
             transport=choice.transport,
             unreachable_seconds=config.target.unreachable_minutes * 60,
+            park_seconds=config.snapshot.park_seconds,
         )
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
-    """The first SIGTERM or SIGINT ends the block with InterruptedSyncError; later ones wait for its clean-up."""
+def interruptible(*, parks: bool) -> Iterator[Stop]:
+    """The first SIGTERM or SIGINT ends the block with InterruptedSyncError; later ones wait for its clean-up.
+
+    Yields what the sync in the block is to be asked with. SIGTERM parks it, if ``parks``: a service manager or a
+    machine that goes down will come back. SIGINT never does: a person who stops what he began wants nothing left. A
+    second signal ends a sync that is being parked.
+    """
+    stop = Stop()
     asked = False
 
     def handle(number: int, _frame: FrameType | None) -> None:
         nonlocal asked
-        if asked:
-            _log.warning("already stopping: the snapshot is being removed")
-            return
-        asked = True
-        raise InterruptedSyncError(
+        error = InterruptedSyncError(
             f"{signal.Signals(number).name} ended the command",
             subject="source-agent",
             next_step="nothing was committed; run it again when you like",
         )
+        stop.mark(error, parks=parks and not asked and number == signal.SIGTERM)
+        if asked:
+            _log.warning("already stopping: the snapshot is being removed")
+            return
+        asked = True
+        raise error
 
     kept = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield
+        yield stop
     finally:
         for number, handler in kept.items():
             signal.signal(number, handler)

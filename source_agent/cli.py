@@ -168,7 +168,8 @@ def _sync(
 
         requested = requested_kind(full=full, compare=compare)
         config = configured(context)
-        with interruptible(), opened(config, SystemClock()) as agent, shown() as progress:
+        parks = config.snapshot.park_seconds > 0
+        with interruptible(parks=parks) as stop, opened(config, SystemClock(), stop=stop) as agent, shown() as progress:
             report = sync_vm(agent, vm, requested=requested, progress=progress, accept_rollback=accept_rollback)
         warnings = [f"warning: {text}" for text in report.warnings]
         emit(report.as_json(), [*warnings, report.sentence()], as_json=as_json)

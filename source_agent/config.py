@@ -66,11 +66,18 @@ class SnapshotSection(Section):
     quiesce_fallback: bool = False
     max_age: Duration = 3 * 86400.0
     max_size_gib: float | None = Field(default=None, gt=0)
+    park_hours: float = Field(default=4, ge=0, le=7 * 24)
+    """How long the snapshot of a sync that SIGTERM stopped may wait for the next one; 0: not at all."""
 
     @property
     def limits(self) -> Limits:
         """What a snapshot may become before its sync is ended."""
         return Limits(self.max_age, None if self.max_size_gib is None else int(self.max_size_gib * (1 << 30)))
+
+    @property
+    def park_seconds(self) -> float:
+        """The same as park_hours."""
+        return self.park_hours * 3600
 
 
 class SyncSection(Section):

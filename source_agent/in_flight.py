@@ -1,20 +1,22 @@
 """The sync under way of each VM, written down so that a new process can go on with it: an agent may be killed.
 
-Written when the target has opened the sync, touched while it runs, gone when it ends either way. Its age tells how long
-ago the process died. Nothing in it is secret; what it says is checked against the vCenter and the target.
+Written when the target has opened the sync, touched while it runs, gone when it ends either way, unless it is parked.
+Its age tells how long ago the process died. Nothing in it is secret; what it says is checked against the vCenter and
+the target.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
 from common import log
-from common.ids import PointNumber, ReplicaId, SyncId
+from common.errors import InvalidInputError, ParkedSyncError
+from common.ids import PointNumber, ReplicaId, SyncId, parse_replica
 from common.private_file import write_file
 from source_agent.plan import Plan
 from source_agent.vsphere.port import Snapshot
@@ -31,6 +33,8 @@ class InFlight:
     """Number that its point will have."""
     snapshot: Snapshot
     plan: Plan
+    parked: datetime | None = None
+    """When its process parked it; None while it runs, and when its process was killed."""
 
 
 _FORM = TypeAdapter(InFlight)
@@ -44,26 +48,63 @@ def load(state_dir: Path, vm: ReplicaId) -> InFlight | None:
         return None
 
 
+def parked(state_dir: Path) -> dict[ReplicaId, InFlight]:
+    """The syncs that were parked and have not gone on since, by VM."""
+    found = {}
+    for path in state_dir.glob("vm-*.sync"):
+        try:
+            vm = parse_replica(path.stem.removeprefix("vm-"))
+        except InvalidInputError:
+            continue
+        if (record := load(state_dir, vm)) is not None and record.parked is not None:
+            found[vm] = record
+    return found
+
+
+class Note:
+    """What writes down the sync under way of one VM; failing to write ends no sync, but a later process begins anew."""
+
+    def __init__(self, state_dir: Path, vm: ReplicaId) -> None:
+        self.record: InFlight | None = None
+        """The sync, once the target has it open."""
+        self._state_dir = state_dir
+        self._vm = vm
+
+    @property
+    def written(self) -> bool:
+        """Whether a later process will find it."""
+        found = load(self._state_dir, self._vm)
+        return self.record is not None and found is not None and found.sync == self.record.sync
+
+    def write(self, record: InFlight) -> None:
+        """The target has this sync open."""
+        self.record = record
+        try:
+            save(self._state_dir, self._vm, record)
+        except OSError as error:
+            _log.warning("the sync under way was not written down", replica=self._vm, cause=error.strerror)
+
+    def park(self, now: datetime) -> None:
+        """The sync ends here, and another process is to go on with it."""
+        if self.record is not None:
+            self.write(replace(self.record, parked=now))
+
+
 @contextmanager
-def noted(state_dir: Path, vm: ReplicaId) -> Iterator[Callable[[InFlight], None]]:
-    """Yields what writes a sync down; however the block ends, the sync is over, and only a killed process leaves it.
-
-    Without the note a later process begins anew: failing to write it ends no sync.
-    """
-
-    def note(sync: InFlight) -> None:
-        try:
-            save(state_dir, vm, sync)
-        except OSError as error:
-            _log.warning("the sync under way was not written down", replica=vm, cause=error.strerror)
-
+def noted(state_dir: Path, vm: ReplicaId) -> Iterator[Note]:
+    """Yields the VM's note. However the block ends, the sync is over, and the note gone, unless the sync was parked."""
+    keep = False
     try:
-        yield note
+        yield Note(state_dir, vm)
+    except ParkedSyncError:
+        keep = True
+        raise
     finally:
-        try:
-            forget(state_dir, vm)
-        except OSError as error:
-            _log.warning("the note of a sync was not removed", replica=vm, cause=error.strerror)
+        if not keep:
+            try:
+                forget(state_dir, vm)
+            except OSError as error:
+                _log.warning("the note of a sync was not removed", replica=vm, cause=error.strerror)
 
 
 def save(state_dir: Path, vm: ReplicaId, sync: InFlight) -> None:

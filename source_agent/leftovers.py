@@ -6,6 +6,7 @@ from pathlib import Path
 from common import log
 from common.errors import BusyError, KeysapartError, NotFoundError
 from common.ids import AgentId, ReplicaId
+from source_agent import in_flight
 from source_agent.lock import unfinished, vm_lock
 from source_agent.vsphere.port import VSphere
 from source_agent.vsphere.snapshots import remove_leftovers
@@ -25,10 +26,11 @@ def clear_unfinished(vsphere: VSphere, agent: AgentId, state_dir: Path, pending:
         try:
             with vm_lock(state_dir, vm, vm):
                 removed = _clear(vsphere, agent, vm)
+                in_flight.forget(state_dir, vm)
         except BusyError:
             continue
-        except KeysapartError as error:
-            _log.warning("what an unfinished sync left could not be removed", vm=vm, cause=error.message)
+        except (KeysapartError, OSError) as error:
+            _log.warning("what an unfinished sync left could not be removed", vm=vm, cause=str(error))
         else:
             if removed:
                 _log.info("leftovers of an unfinished sync removed", vm=vm, snapshots=removed)

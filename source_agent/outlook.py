@@ -5,12 +5,15 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from source_agent import in_flight, measured
+from source_agent.cycle import history_of
 from source_agent.expect import Expectation, expect
 from source_agent.in_flight import InFlight
 from source_agent.measured import Measured
+from source_agent.needs import Agent
 from source_agent.plan import Kind, Plan, forecast
 from source_agent.preflight import Finding, Severity
-from source_agent.replicate import Agent, findings, history_of
+from source_agent.replicate import findings
+from source_agent.resume import outlived
 from source_agent.trust import HeldPoint, run_of
 from source_agent.vsphere.port import VmInfo
 from source_agent.vsphere.snapshots import leftovers
@@ -112,7 +115,7 @@ def _interrupted(agent: Agent, vm: VmInfo, held: HeldPoint | None, own: frozense
     found = in_flight.load(agent.state_dir, vm.instance_uuid)
     if found is None or found.snapshot.moref not in own or (held is not None and held.number >= found.point):
         return None
-    return found
+    return None if outlived(agent, vm, found) else found
 
 
 def _as_it_would_go_on(begun: Plan, vm: VmInfo) -> Plan:
@@ -133,9 +136,13 @@ def _goes_on(interrupted: InFlight) -> Finding:
     return Finding(
         Severity.NOTE,
         "interrupted-sync",
-        f"the sync for point {interrupted.point} was interrupted or is under way, and its snapshot stands",
+        f"the sync for point {interrupted.point} was {_ended_as(interrupted)}, and its snapshot stands",
         "a sync goes on with it while the target holds what it got, else a new one begins",
     )
+
+
+def _ended_as(interrupted: InFlight) -> str:
+    return "parked" if interrupted.parked is not None else "interrupted or is under way"
 
 
 def _suspicions(last: Mapping[Kind, Measured]) -> list[Finding]:

@@ -66,7 +66,7 @@ def watched(watch: Watch, clock: Clock, stop: Stop) -> Iterator[None]:
 
     def look() -> None:
         while not over.wait(limits.look_seconds):
-            size = _size(vsphere, vm) if limits.max_bytes is not None else 0
+            size = size_now(vsphere, vm, limits)
             if (cause := exceeded(limits, vm.name, age + clock.monotonic() - began, size)) is not None:
                 stop.ask(
                     LimitExceededError(
@@ -90,8 +90,10 @@ def watched(watch: Watch, clock: Clock, stop: Stop) -> Iterator[None]:
         thread.join()
 
 
-def _size(vsphere: VSphere, vm: VmInfo) -> int:
-    """0 when it cannot be told now: that is no reason to end a sync."""
+def size_now(vsphere: VSphere, vm: VmInfo, limits: Limits) -> int:
+    """Bytes, if a limit asks for them; 0 when it cannot be told now: that is no reason to end a sync."""
+    if limits.max_bytes is None:
+        return 0
     try:
         return vsphere.snapshot_bytes(vm.moref)
     except KeysapartError as error:

@@ -1,4 +1,4 @@
-"""The middle of a sync: begin, all disks at once, commit; abort on every other way out."""
+"""The middle of a sync: begin, all disks at once, commit."""
 
 import os
 import threading
@@ -77,7 +77,7 @@ class Transfer:
         """Open a sync, send every disk of ``tasks``, commit; ``begun`` is told of the sync when it is open.
 
         Raises:
-            KeysapartError: the first failure; the sync is aborted at the target then, as on a signal.
+            KeysapartError: the first failure. Then, as on a signal, the streams are over and the sync is open still.
         """
         opened = self._target.begin(request)
         sync, point = parse_sync(opened.sync), parse_point(opened.point)
@@ -112,15 +112,11 @@ class Transfer:
             replica=replica,
             patience_seconds=self._patience,
         )
-        try:
-            with self._stop.calling(self._cancellation.cancel):
-                with self._kept_alive(sync):
-                    reports = self._send(sync, link, tasks, disks)
-                self._progress.say(f"committing point {point}")
-                committed = link.commit()
-        except BaseException as error:
-            self._target.abort(sync, error.message if isinstance(error, KeysapartError) else type(error).__name__)
-            raise
+        with self._stop.calling(self._cancellation.cancel):
+            with self._kept_alive(sync):
+                reports = self._send(sync, link, tasks, disks)
+            self._progress.say(f"committing point {point}")
+            committed = link.commit()
         return Transferred(parse_point(committed.point), committed.record_hash, committed.stored_bytes, reports)
 
     def _send(

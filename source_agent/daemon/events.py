@@ -44,6 +44,8 @@ class Terminate:
     """The agent is to stop."""
 
     cause: str
+    parks: bool = True
+    """Syncs that are still under way after the grace are parked; else they are ended."""
 
 
 Event = Ended | Inventory | Site | Reload | Terminate

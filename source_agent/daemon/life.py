@@ -15,6 +15,7 @@ from common.errors import InternalError, KeysapartError
 from common.health.checker import Check
 from common.health.serve import health_port
 from common.tls import Identity, load_identity
+from source_agent import in_flight
 from source_agent.agent import opened
 from source_agent.config import AgentConfig
 from source_agent.daemon import door, status
@@ -24,9 +25,10 @@ from source_agent.daemon.loop import BEAT_SECONDS, Loop, Sync
 from source_agent.daemon.notify import Notify
 from source_agent.daemon.settings import Settings
 from source_agent.daemon.watch import InventoryWatch, target_watch
+from source_agent.needs import Agent
 from source_agent.plan import Kind
 from source_agent.progress import Progress
-from source_agent.replicate import Agent, sync_vm
+from source_agent.replicate import sync_vm
 from source_agent.report import SyncReport
 from source_agent.schedule.explain import Running
 from source_agent.stop import Stop
@@ -95,7 +97,9 @@ def syncing(agent: Agent) -> Sync:
     """How the loop syncs a VM: over a connection of its own, since a sync whose link breaks gives up its connection."""
 
     def sync(one: Running, stop: Stop, progress: Progress) -> SyncReport:
-        requested = Kind.COMPARE if one.compare else None
+        # What an earlier process left goes on first: a compare that is due is due afterwards, too.
+        left = in_flight.load(agent.state_dir, one.vm.replica) is not None
+        requested = Kind.COMPARE if one.compare and not left else None
         with closing(agent.target.another()) as target:
             mine = replace(agent, target=target, stop=stop)
             return sync_vm(mine, one.vm.moref, requested=requested, progress=progress)
@@ -136,11 +140,11 @@ def checks(loop: Loop, clock: Clock) -> dict[str, Check]:
 
 @contextmanager
 def _signals(loop: Loop, notify: Notify) -> Iterator[None]:
-    """SIGTERM and SIGINT stop, SIGHUP reads the configuration again."""
+    """SIGTERM and SIGINT stop, SIGTERM so that syncs are parked; SIGHUP reads the configuration again."""
 
     def end(number: int, _frame: FrameType | None) -> None:
         notify.tell(STOPPING="1")
-        loop.put(Terminate(signal.Signals(number).name))
+        loop.put(Terminate(signal.Signals(number).name, parks=number == signal.SIGTERM))
 
     def again(_number: int, _frame: FrameType | None) -> None:
         loop.put(Reload())

@@ -9,7 +9,7 @@ from typing import Any, Final
 from common import log
 from common.cli_edge import notes
 from common.clock import Clock
-from common.errors import InterruptedSyncError, KeysapartError
+from common.errors import InterruptedSyncError, KeysapartError, ParkedSyncError
 from common.ids import ReplicaId
 from source_agent.daemon import status
 from source_agent.daemon.counts import Counts
@@ -82,6 +82,8 @@ class Loop:
         self.sites = Sites()
         self._stop_at: float | None = None
         self._stop_cause: str | None = None
+        self._parks = False
+        """Syncs are parked when the grace is over, not ended."""
         self._saved = clock.monotonic()
         self._news = False
         """Something happened that a restarted agent should know."""
@@ -181,7 +183,8 @@ class Loop:
     def _end_those_that_took_too_long(self, now: float) -> None:
         if self._stop_at is not None and now >= self._stop_at:
             for one in self._under_way.values():
-                one.stop.ask(self._stop_cause or "the agent is stopping")
+                ask = one.stop.park if self._parks else one.stop.ask
+                ask(self._stop_cause or "the agent is stopping")
 
     def _keep(self, now: float) -> None:
         self._saved, self._news = now, False
@@ -200,7 +203,7 @@ class Loop:
             case Reload():
                 self._reload()
             case Terminate():
-                self._terminate(event.cause)
+                self._terminate(event)
 
     def _ended(self, event: Ended) -> None:
         now = self._clock.monotonic()
@@ -208,7 +211,10 @@ class Loop:
         with self._lock:
             del self._under_way[event.replica]
             name = self._book.running[event.replica].vm.name
-            if isinstance(event.outcome, KeysapartError):
+            if isinstance(event.outcome, ParkedSyncError):
+                self._book.parked(event.replica)
+                ended = None
+            elif isinstance(event.outcome, KeysapartError):
                 self._book.failed(now, event.replica, str(event.outcome), event.outcome.reason)
                 ended = None
             else:
@@ -231,7 +237,7 @@ class Loop:
         self.counts.failed(error.reason)
         tell = _log.info if isinstance(error, InterruptedSyncError) else _log.warning
         tell(
-            "sync failed",
+            "sync parked" if isinstance(error, ParkedSyncError) else "sync failed",
             vm=name,
             reason=error.reason,
             cause=error.message,
@@ -281,13 +287,17 @@ class Loop:
             self._book.limits = self._settings.limits
         self._look()
 
-    def _terminate(self, cause: str) -> None:
+    def _terminate(self, event: Terminate) -> None:
+        """The first begins the grace, the second is its end, and one that comes while syncs are parked ends them."""
         now = self._clock.monotonic()
-        if self._stop_at is not None:
-            _log.warning("asked again: syncs under way are ended now", syncs=len(self._under_way))
-            self._stop_at = min(self._stop_at, now)
+        if self._stop_at is None:
+            self._stop_cause = f"{event.cause} ended the agent"
+            self._stop_at = now + self._settings.stop_grace
+            self._parks = event.parks and self._settings.parks
+            self._book.stopping = True
+            _log.info("stopping", cause=event.cause, syncs=len(self._under_way))
             return
-        self._stop_cause = f"{cause} ended the agent"
-        self._stop_at = now + self._settings.stop_grace
-        self._book.stopping = True
-        _log.info("stopping", cause=cause, syncs=len(self._under_way))
+        self._parks = self._parks and event.parks and now < self._stop_at
+        self._stop_at = min(self._stop_at, now)
+        what = "parked" if self._parks else "ended"
+        _log.warning(f"asked again: syncs under way are {what} now", syncs=len(self._under_way))

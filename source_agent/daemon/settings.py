@@ -37,6 +37,7 @@ class Settings:
         self.week: Week = config.bandwidth.week()
         self.inventory_every: float = config.schedule.inventory_every
         self.stop_grace: float = config.schedule.stop_grace
+        self.parks: bool = config.snapshot.park_seconds > 0
 
     def selects(self, vm: Placement) -> bool:
         """Whether the VM is protected."""

@@ -145,6 +145,10 @@ class Book:
         """The VM's sync ended without a point; ``error`` is a sentence, ``reason`` its class's wire name."""
         self.running.pop(replica).vm.failed(now, error, reason, self.limits.pace)
 
+    def parked(self, replica: ReplicaId) -> None:
+        """The VM's sync ended without a point, and the next one goes on with it: no failure."""
+        self.running.pop(replica)
+
     def recovered(self, now: float, reason: str) -> None:
         """What syncs failed of with ``reason`` works again."""
         for vm in self.vms.values():

@@ -1,4 +1,4 @@
-"""Snapshots of ours: made for one sync, removed on every path, found again after a crash.
+"""Snapshots of ours: made for one sync, removed on every path but a parked one, found again after a crash.
 
 A snapshot of ours is recognised by its name *and* by the marker in its description, both with the agent's id: a
 person may rename a snapshot, and may write a name that looks like ours. The caller holds the VM's lock file, so that
@@ -12,7 +12,14 @@ from dataclasses import replace
 
 from common import log
 from common.clock import Clock
-from common.errors import KeysapartError, PreconditionError, QuiesceError, SourceError
+from common.errors import (
+    InterruptedSyncError,
+    KeysapartError,
+    ParkedSyncError,
+    PreconditionError,
+    QuiesceError,
+    SourceError,
+)
 from common.ids import AgentId, DiskKey
 from source_agent.vsphere.port import Snapshot, SnapshotInfo, VmInfo, VSphere
 
@@ -91,7 +98,7 @@ def untracked(snapshot: Snapshot) -> tuple[DiskKey, ...]:
 def snapshot(
     vsphere: VSphere, vm: VmInfo, agent: AgentId, *, quiesce: bool, clock: Clock, fallback: bool = False
 ) -> Iterator[Snapshot]:
-    """A snapshot of the VM while the block runs; removed however the block ends, signals included.
+    """A snapshot of the VM while the block runs; removed however it ends, signals included, unless the sync is parked.
 
     A guest that does not quiesce is asked once more; then the snapshot is taken without, if ``fallback`` allows it, and
     says so. When removal fails, the block's own error goes on with a note that says what remains; without one, the
@@ -111,9 +118,14 @@ def standing(vsphere: VSphere, vm: VmInfo, made: Snapshot) -> Iterator[Snapshot]
     """The same for a snapshot that stands already, of a sync that goes on."""
     try:
         yield made
+    except ParkedSyncError as error:
+        error.add_note(f"snapshot {made.name} of VM {vm.name} stands for it")
+        raise
     except BaseException as error:
         with _noted(vm, made.name, error):
             _removed(vsphere, vm, made)
+            if isinstance(error, InterruptedSyncError):
+                error.add_note(f"snapshot {made.name} of VM {vm.name} was removed")
         raise
     _removed(vsphere, vm, made)
 

@@ -166,18 +166,41 @@ def test_sigterm_of_the_appliance_in_mid_sync(ledger: Ledger, gate: Gate) -> Non
         assert "Traceback" not in ledger.pair.log.read_text()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("stalled", [False, True], ids=["flowing", "stalled"])
-def test_signal_to_the_agent_in_mid_sync(ledger: Ledger, gate: Gate, number: signal.Signals, stalled: bool) -> None:
+def test_ctrl_c_in_mid_sync_leaves_nothing(ledger: Ledger, gate: Gate, stalled: bool) -> None:
     with unharmed(ledger):
         with syncing(ledger, gate) as sync:
-            sync.send_signal(number)
+            sync.send_signal(signal.SIGINT)
             if not stalled:
                 gate.release()
             refused = ended(sync)
             gate.release()
-        sentence(refused, EXIT_INTERRUPTED, number.name, "nothing was committed", "run it again")
+        sentence(refused, EXIT_INTERRUPTED, "SIGINT", "nothing was committed", "run it again", "was removed")
         ledger.check_source()
+
+
+@pytest.mark.parametrize("stalled", [False, True], ids=["flowing", "stalled"])
+def test_sigterm_in_mid_sync_parks_it(ledger: Ledger, gate: Gate, stalled: bool) -> None:
+    pair = ledger.pair
+    with syncing(ledger, gate) as sync:
+        content = ledger.content()
+        sync.send_signal(signal.SIGTERM)
+        if not stalled:
+            gate.release()
+        parked = ended(sync)
+        gate.release()
+    assert len(pair.lab.control("snapshots", VM)) == 1
+    told = f"the sync of VM {VM} for point {len(ledger.points) + 1} is parked"
+    sentence(parked, EXIT_INTERRUPTED, "SIGTERM", told, "sync it again within 4h", f"VM {VM} stands for it")
+    assert pair.lab.control("orphans") == [], "a parked sync has no disk attached"
+    ledger.write()
+    report = pair.sync(VM)
+    assert report["resumed"], report
+    ledger.settle(content, report["point"])
+    ledger.check_source()
+    ledger.sync()
+    ledger.check()
+    ledger.check_source()
 
 
 # A vCenter that misbehaves.

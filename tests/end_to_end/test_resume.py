@@ -4,42 +4,23 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from common.errors import EXIT_TRY_LATER
+from tests.end_to_end.conftest import LARGE_MIB as DISK_MIB
 from tests.end_to_end.cutter import Cutter, cut_link
 from tests.end_to_end.gate import gated
 from tests.end_to_end.ledger import Ledger
 from tests.end_to_end.pair import Pair
 from tests.end_to_end.refusing import ended, sentence, syncing, unharmed
 from tests.end_to_end.waiting import until
-from tests.lab.site import Lab
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 
 MIB = 1 << 20
-DISK_MIB = 256
 MOST = 1.10
 VM = "plain01"
-
-
-@pytest.fixture
-def large(tmp_path: Path) -> Iterator[Pair]:
-    """A pair whose VM has a disk of 256 MiB that does not compress."""
-    with Lab(tmp_path / "lab", disk_mib=DISK_MIB) as lab:
-        lab.appliance_toml.write_text(lab.appliance_toml.read_text().replace("park_hours = 0", "park_hours = 24"))
-        yield from _filled(lab)
-
-
-def _filled(lab: Lab) -> Iterator[Pair]:
-    with Pair(lab, kms="embedded") as pair:
-        guest = lab.guest(VM, 2000)
-        rng = random.Random(256)
-        for place in range(0, DISK_MIB, 8):
-            guest.write(place * MIB, rng.randbytes(8 * MIB))
-        yield pair
 
 
 def test_a_link_that_dies_after_every_mebibyte(large: Pair) -> None:

@@ -135,7 +135,7 @@ def test_two_vms_get_their_points_and_everybody_is_told(pair):
         assert "no agent is running" in pair.source("status").out
 
 
-def test_sigterm_in_mid_sync_ends_it_without_a_snapshot(pair):
+def test_sigint_in_mid_sync_ends_it_without_a_snapshot(pair):
     lab = pair.lab
     with gated(lab) as gate:
         gate.hold_after(2 << 20)
@@ -143,14 +143,14 @@ def test_sigterm_in_mid_sync_ends_it_without_a_snapshot(pair):
             gate.wait_held()
             row = next(row for row in agent.rows().values() if row["running"])
             assert row["running"]["bytes_total"] > 0
-            agent.process.send_signal(signal.SIGTERM)
+            agent.process.send_signal(signal.SIGINT)
             until("it is stopping", lambda: agent.status()["agent"]["stopping"])
             assert agent.process.wait(60) == 0, agent.log.read_text()
     for vm in ("web01", "plain01"):
         assert lab.control("snapshots", vm) == []
     assert lab.control("orphans") == []
     assert "Traceback" not in agent.log.read_text()
-    assert "SIGTERM ended the agent" in agent.log.read_text()
+    assert "SIGINT ended the agent" in agent.log.read_text()
 
 
 def test_policies_are_read_again_and_a_mistake_changes_nothing(pair):

@@ -13,8 +13,9 @@ from common.errors import KeysapartError, PreconditionError, SourceError
 from common.grain import GRAIN_BYTES
 from source_agent import in_flight
 from source_agent.disk_read.memory import MemoryReader
+from source_agent.needs import Agent
 from source_agent.outlook import look_ahead
-from source_agent.replicate import Agent, sync_vm
+from source_agent.replicate import sync_vm
 from source_agent.stream.channel import Target
 from source_agent.vsphere.memory import MemorySite, MemoryVSphere
 from tests.fakes.clock import ManualClock

@@ -408,7 +408,7 @@ def test_syncs_of_the_daemon_have_connections_of_their_own(world):
             world.agent.target.reconnect()
 
     world.scribble()
-    vm = SimpleNamespace(moref=world.vm.moref)
+    vm = SimpleNamespace(moref=world.vm.moref, replica=world.vm.instance_uuid)
     with capture_logs() as logs:
         report = syncing(world.agent)(SimpleNamespace(vm=vm, compare=False), Stop(), Meddling())
     assert report.kind == "full"

@@ -5,7 +5,8 @@ import random
 from common.clock import SystemClock
 from common.grain import GRAIN_BYTES
 from source_agent.disk_read.memory import MemoryReader
-from source_agent.replicate import Agent, sync_vm
+from source_agent.needs import Agent
+from source_agent.replicate import sync_vm
 from source_agent.vsphere.memory import MemorySite, MemoryVSphere
 
 AGENT = "00000000-0000-4000-8000-00000000000a"

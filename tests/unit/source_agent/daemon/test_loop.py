@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from common.clock import SystemClock
 from common.config import load
-from common.errors import AccessDeniedError, PreconditionError, TargetUnavailableError
+from common.errors import AccessDeniedError, ParkedSyncError, PreconditionError, TargetUnavailableError
 from source_agent.config import AgentConfig
 from source_agent.daemon.events import Inventory, Site, Terminate
 from source_agent.daemon.loop import Loop
@@ -153,6 +153,42 @@ def test_who_asks_twice_does_not_want_to_wait(world):
         world.next()
         world.loop.put(Terminate("SIGTERM"))
     assert world.loop.counts.syncs == {("unknown", "interrupted"): 1}
+
+
+MANNERS = {
+    "the end of the grace": ("1s", "4", [], True),
+    "a second signal": ("7d", "4", [True], True),
+    "SIGINT": ("1s", "4", [False], False),
+    "SIGINT after SIGTERM": ("7d", "4", [True, False], False),
+    "a signal while syncs are parked": ("7d", "4", [True, True, True], False),
+    "parking is off": ("1s", "0", [], False),
+}
+
+
+@pytest.mark.parametrize("what", MANNERS)
+def test_syncs_that_take_too_long_are_parked_or_ended(tmp_path, what):
+    grace, hours, signals, parks = MANNERS[what]
+    world = World(tmp_path)
+    text = world.path.read_text().replace('stop_grace = "1s"', f'stop_grace = "{grace}"')
+    world.path.write_text(text.replace("park_hours = 4", f"park_hours = {hours}"))
+    assert world.settings.reload()
+    with world.going(WEB):  # and SIGTERM at the end
+        _, stop, _ = world.next()
+        for one in signals:
+            world.loop.put(Terminate("SIGTERM" if one else "SIGINT", parks=one))
+    assert stop.parks is parks
+
+
+def test_a_parked_sync_did_not_fail(world):
+    with capture_logs() as logs, world.going(WEB):
+        _, _, outcome = world.next()
+        world.loop.put(Terminate("SIGTERM"))
+        until("it is stopping", lambda: world.loop.document()["agent"]["stopping"])
+        outcome.put(ParkedSyncError("SIGTERM ended the agent, it is parked", subject="vm web01", next_step="wait"))
+    row = world.saved[-1]["vms"][0]
+    assert (row["running"], row["failures"], row["error"]) == (None, 0, None)
+    assert [line["log_level"] for line in logs if line["event"] == "sync parked"] == ["info"]
+    assert world.loop.counts.syncs == {("unknown", "parked"): 1}
 
 
 def test_nothing_starts_while_stopping(tmp_path):
