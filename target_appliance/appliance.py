@@ -77,7 +77,7 @@ def serve(
             "serving", data=config.listen.data, health=config.listen.health, kms=kms.name, store=str(config.store_dir)
         )
         while not stopping.wait(_SWEEP_SECONDS):
-            port.service.settle_silent()
+            port.desk.settle_silent()
         _log.info("stopping")
     _log.info("stopped")
 

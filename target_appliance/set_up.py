@@ -142,13 +142,18 @@ def list_tenants(config: ApplianceConfig, clock: Clock | None = None) -> list[di
         return [
             {
                 "tenant": tenant,
+                "suspended": _iso(catalog.tenant(tenant).suspended),
                 "agents": [
-                    {"agent": row.agent, "not_after": datetime.fromtimestamp(row.not_after, UTC).isoformat()}
+                    {"agent": row.agent, "not_after": _iso(row.not_after), "revoked": _iso(row.revoked)}
                     for row in catalog.agents(tenant)
                 ],
             }
             for tenant in catalog.tenants()
         ]
+
+
+def _iso(seconds: int | None) -> str | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat()
 
 
 def _look_at_kms(config: ApplianceConfig, clock: Clock) -> tuple[str, str | None]:

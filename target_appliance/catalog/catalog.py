@@ -12,7 +12,7 @@ from common.closing import Closing
 from common.ids import AgentId, ReplicaId, SyncId, TenantId
 from target_appliance.catalog import leases, points, rebuild, register, schema
 from target_appliance.catalog.database import Database
-from target_appliance.catalog.model import AgentRow, Lease, PointRow, ReplicaRow
+from target_appliance.catalog.model import AgentRow, Lease, PointRow, ReplicaRow, TenantRow, Usage
 from target_appliance.identity.authn import Identity
 from target_appliance.recovery.types import PointRecord
 
@@ -59,23 +59,49 @@ class Catalog(Closing):
     def tenants(self) -> tuple[TenantId, ...]:
         """All tenants, by name."""
         with self._database.reading() as connection:
-            return register.list_tenants(connection)
+            return tuple(row.tenant for row in register.tenant_rows(connection))
+
+    def tenant(self, tenant: TenantId) -> TenantRow:
+        """One tenant. Raises NotFoundError."""
+        with self._database.reading() as connection:
+            return register.tenant_row(connection, tenant)
+
+    def put_tenant(self, row: TenantRow) -> None:
+        """Set limits and suspension of a registered tenant. Raises NotFoundError."""
+        with self._database.writing() as connection:
+            register.put_tenant(connection, row)
+
+    def usage(self, tenant: TenantId) -> Usage:
+        """What a tenant's committed points take."""
+        with self._database.reading() as connection:
+            return points.usage(connection, tenant)
 
     def put_agent(self, row: AgentRow) -> None:
-        """Register an agent of a registered tenant, or note its new certificate."""
+        """Register an agent of a registered tenant, or note its new certificate.
+
+        Raises:
+            AccessDeniedError: it was revoked.
+        """
         with self._database.writing() as connection:
             register.put_agent(connection, row)
 
     def agents(self, tenant: TenantId) -> tuple[AgentRow, ...]:
-        """The tenant's agents, by id."""
+        """The tenant's agents, by id, revoked ones included."""
         with self._database.reading() as connection:
             return register.list_agents(connection, tenant)
+
+    def revoke_agent(self, agent: AgentId) -> AgentRow:
+        """Let an agent in no more, from now on; its replicas are free at once. Raises NotFoundError."""
+        with self._database.writing() as connection:
+            leases.release_all(connection, agent)
+            return register.revoke_agent(connection, agent, int(self._now()))
 
     def admit(self, identity: Identity) -> None:
         """Return if the agent is registered for its tenant; asked at every call, because connections live long.
 
         Raises:
-            CertificateError: it is not.
+            CertificateError: it is not, or it was revoked.
+            AccessDeniedError: the tenant is suspended.
         """
         with self._database.reading() as connection:
             register.admit(connection, identity)

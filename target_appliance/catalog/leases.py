@@ -93,6 +93,11 @@ def release(connection: Connection, lease: Lease) -> None:
     )
 
 
+def release_all(connection: Connection, agent: AgentId) -> None:
+    """Give every replica free that ``agent`` holds; its syncs may write no more."""
+    connection.execute(update(leases).where(leases.c.agent == agent).values(sync=None))
+
+
 def live_syncs(connection: Connection, *, now: float) -> frozenset[SyncId]:
     """Syncs whose lease stands: their staging folders must stay."""
     rows = connection.execute(select(leases.c.sync).where(leases.c.sync.is_not(None), leases.c.expires > now))

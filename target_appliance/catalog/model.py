@@ -18,7 +18,16 @@ from common.ids import AgentId, PointNumber, ReplicaId, SyncId, TenantId
 
 metadata = MetaData()
 
-tenants = Table("tenants", metadata, Column("tenant", String(63), primary_key=True))
+tenants = Table(
+    "tenants",
+    metadata,
+    Column("tenant", String(63), primary_key=True),
+    Column("suspended", BigInteger, nullable=True),
+    Column("quota_bytes", BigInteger, nullable=True),
+    Column("max_vms", BigInteger, nullable=True),
+    Column("max_streams", BigInteger, nullable=True),
+    Column("bandwidth_bytes", BigInteger, nullable=True),
+)
 
 agents = Table(
     "agents",
@@ -28,6 +37,7 @@ agents = Table(
     Column("serial", String(40), nullable=False),
     Column("fingerprint", String(64), nullable=False),
     Column("not_after", BigInteger, nullable=False),
+    Column("revoked", BigInteger, nullable=True),
 )
 
 replicas = Table(
@@ -66,6 +76,30 @@ leases = Table(
 
 
 @dataclass(frozen=True, slots=True)
+class TenantLimits:
+    """What one tenant may take; None where nothing but the appliance's own bounds holds."""
+
+    quota_bytes: int | None = None
+    """Of the store, points and syncs under way together."""
+    max_vms: int | None = None
+    """Replicas."""
+    max_streams: int | None = None
+    """Disks written or read at once."""
+    bandwidth_bytes: int | None = None
+    """Data received a second, over all streams."""
+
+
+@dataclass(frozen=True, slots=True)
+class TenantRow:
+    """One tenant."""
+
+    tenant: TenantId
+    limits: TenantLimits = TenantLimits()
+    suspended: int | None = None
+    """Since when none of its certificates is let in."""
+
+
+@dataclass(frozen=True, slots=True)
 class AgentRow:
     """One agent and the certificate it was issued."""
 
@@ -76,6 +110,8 @@ class AgentRow:
     fingerprint: str
     """SHA-256 of the DER certificate in hexadecimal."""
     not_after: int
+    revoked: int | None = None
+    """Since when it is not let in any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +145,14 @@ class PointRow:
     """What the point occupies in the store."""
     record_hash: bytes
     """BLAKE3-256 of the point's record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a tenant has."""
+
+    replicas: frozenset[ReplicaId]
+    stored_bytes: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, se
 
 from common.errors import NotFoundError, PreconditionError
 from common.ids import PointNumber, ReplicaId, TenantId
-from target_appliance.catalog.model import PointRow, ReplicaRow, points, replicas
+from target_appliance.catalog.model import PointRow, ReplicaRow, Usage, points, replicas
 from target_appliance.recovery.types import PointRecord
 
 
@@ -43,6 +43,13 @@ def remove_points(connection: Connection, rows: Iterable[PointRow]) -> None:
     """Remove rows; what the store holds is not touched."""
     for row in rows:
         connection.execute(delete(points).where(_is(row)))
+
+
+def usage(connection: Connection, tenant: TenantId) -> Usage:
+    """Replicas that have a point, and what all points of the tenant take."""
+    query = select(points.c.replica, func.sum(points.c.stored_bytes)).where(points.c.tenant == tenant)
+    found = connection.execute(query.group_by(points.c.replica)).all()
+    return Usage(frozenset(ReplicaId(replica) for replica, _ in found), sum(int(stored) for _, stored in found))
 
 
 def list_points(

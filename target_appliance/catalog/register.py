@@ -4,11 +4,11 @@ import dataclasses
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, Row, delete, insert, select, update
 
-from common.errors import CertificateError
+from common.errors import AccessDeniedError, CertificateError, NotFoundError
 from common.ids import AgentId, TenantId
-from target_appliance.catalog.model import AgentRow, agents, tenants
+from target_appliance.catalog.model import AgentRow, TenantLimits, TenantRow, agents, tenants
 from target_appliance.identity.authn import Identity
 
 
@@ -32,34 +32,78 @@ def add_tenant(connection: Connection, tenant: TenantId) -> bool:
     return True
 
 
-def list_tenants(connection: Connection) -> tuple[TenantId, ...]:
+def put_tenant(connection: Connection, row: TenantRow) -> None:
+    """Limits and suspension of a tenant.
+
+    Raises:
+        NotFoundError: there is no such tenant.
+    """
+    values = {"suspended": row.suspended, **dataclasses.asdict(row.limits)}
+    if connection.execute(update(tenants).where(tenants.c.tenant == row.tenant).values(**values)).rowcount == 0:
+        raise _no_tenant(row.tenant)
+
+
+def tenant_row(connection: Connection, tenant: TenantId) -> TenantRow:
+    """One tenant. Raises NotFoundError."""
+    row = connection.execute(select(tenants).where(tenants.c.tenant == tenant)).one_or_none()
+    if row is None:
+        raise _no_tenant(tenant)
+    return _tenant(row)
+
+
+def tenant_rows(connection: Connection) -> tuple[TenantRow, ...]:
     """All tenants, by name."""
-    rows = connection.execute(select(tenants.c.tenant).order_by(tenants.c.tenant))
-    return tuple(TenantId(row.tenant) for row in rows)
+    return tuple(_tenant(row) for row in connection.execute(select(tenants).order_by(tenants.c.tenant)))
 
 
 def put_agent(connection: Connection, row: AgentRow) -> None:
-    """Insert or replace one agent; its tenant must be there."""
+    """Insert or replace one agent; its tenant must be there.
+
+    Raises:
+        AccessDeniedError: it was revoked, which nothing takes back.
+    """
+    known = connection.execute(select(agents.c.revoked).where(agents.c.agent == row.agent)).one_or_none()
+    if known is not None and known.revoked is not None and row.revoked is None:
+        raise _revoked(row.agent)
     connection.execute(delete(agents).where(agents.c.agent == row.agent))
     connection.execute(insert(agents).values(**dataclasses.asdict(row)))
 
 
+def revoke_agent(connection: Connection, agent: AgentId, now: int) -> AgentRow:
+    """Let the agent in no more; returns its row, with the time at which that began.
+
+    Raises:
+        NotFoundError: there is no such agent.
+    """
+    here = agents.c.agent == agent
+    connection.execute(update(agents).where(here, agents.c.revoked.is_(None)).values(revoked=now))
+    row = connection.execute(select(agents).where(here)).one_or_none()
+    if row is None:
+        raise NotFoundError(
+            f"no agent {agent} is registered",
+            subject=f"agent {agent}",
+            next_step="list agents with target-appliance tenants list",
+        )
+    return _agent(row)
+
+
 def list_agents(connection: Connection, tenant: TenantId) -> tuple[AgentRow, ...]:
-    """The tenant's agents, by id."""
+    """The tenant's agents, by id, revoked ones included."""
     rows = connection.execute(select(agents).where(agents.c.tenant == tenant).order_by(agents.c.agent))
-    return tuple(
-        AgentRow(AgentId(row.agent), TenantId(row.tenant), row.serial, row.fingerprint, row.not_after) for row in rows
-    )
+    return tuple(_agent(row) for row in rows)
 
 
 def admit(connection: Connection, identity: Identity) -> None:
-    """Return if the agent was registered here for its tenant.
+    """Return if the agent is registered here for its tenant, and neither is shut out.
 
     Raises:
-        CertificateError: it was not (or is no longer); an unknown tenant and an unknown agent look the same.
+        CertificateError: it was never registered, or was revoked; an unknown tenant and an unknown agent look the same.
+        AccessDeniedError: its tenant is suspended.
     """
     found = connection.execute(
-        select(agents.c.agent).where(agents.c.agent == identity.agent, agents.c.tenant == identity.tenant)
+        select(agents.c.revoked, tenants.c.suspended)
+        .join(tenants, agents.c.tenant == tenants.c.tenant)
+        .where(agents.c.agent == identity.agent, agents.c.tenant == identity.tenant)
     ).one_or_none()
     if found is None:
         raise CertificateError(
@@ -67,3 +111,38 @@ def admit(connection: Connection, identity: Identity) -> None:
             subject=f"agent {identity.agent}",
             next_step="issue it a certificate with target-appliance tenants add",
         )
+    if found.revoked is not None:
+        raise CertificateError(
+            f"agent {identity.agent} of tenant {identity.tenant} was revoked",
+            subject=f"agent {identity.agent}",
+            next_step="register a new agent if it is to come back",
+        )
+    if found.suspended is not None:
+        raise AccessDeniedError(
+            f"tenant {identity.tenant} is suspended at this appliance",
+            subject=f"tenant {identity.tenant}",
+            next_step="ask the target's operator, who can take it back with target-appliance tenants resume",
+        )
+
+
+def _tenant(row: Row[tuple[object, ...]]) -> TenantRow:
+    limits = TenantLimits(row.quota_bytes, row.max_vms, row.max_streams, row.bandwidth_bytes)
+    return TenantRow(TenantId(row.tenant), limits, row.suspended)
+
+
+def _agent(row: Row[tuple[object, ...]]) -> AgentRow:
+    return AgentRow(AgentId(row.agent), TenantId(row.tenant), row.serial, row.fingerprint, row.not_after, row.revoked)
+
+
+def _no_tenant(tenant: TenantId) -> NotFoundError:
+    return NotFoundError(
+        f"no tenant {tenant} is registered",
+        subject=f"tenant {tenant}",
+        next_step="list tenants with target-appliance tenants list",
+    )
+
+
+def _revoked(agent: AgentId) -> AccessDeniedError:
+    return AccessDeniedError(
+        f"agent {agent} was revoked", subject=f"agent {agent}", next_step="register a new agent in its place"
+    )

@@ -91,11 +91,14 @@ def _rebuild(context: typer.Context, as_json: AsJson = False) -> None:
     Damaged points are named; run verify on their replicas.
     """
     with edge(as_json=as_json):
+        from target_appliance.admission import restore  # noqa: PLC0415
         from target_appliance.at_rest import opened  # noqa: PLC0415
         from target_appliance.set_up import register_issued  # noqa: PLC0415
 
-        with opened(configured(context)) as held:
+        config = configured(context)
+        with opened(config) as held:
             found = held.catalog.rebuild(held.vault)
+            restore(config, held.catalog)
             agents = register_issued(held.authority, held.catalog)
             held.catalog.reconcile(held.vault)  # what was committed while the store was read
             tenants, rows = held.catalog.tenants(), held.catalog.replicas()

@@ -1,21 +1,22 @@
 """``init``, ``serve`` and ``tenants``: what an operator does before agents come."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from common.cli_edge import edge, emit
 from target_appliance.cli.options import AsJson, configured
 
-_tenants = typer.Typer(no_args_is_help=True, help="Register tenants and give their agents certificates.")
+tenants = typer.Typer(no_args_is_help=True, help="Register tenants and give their agents certificates.")
 
 
 def add_to(app: typer.Typer) -> None:
     """Hang these commands into the tree."""
     app.command("init")(_init)
     app.command("serve")(_serve)
-    app.add_typer(_tenants, name="tenants")
+    app.add_typer(tenants, name="tenants")
 
 
 def _init(context: typer.Context, as_json: AsJson = False) -> None:
@@ -51,7 +52,7 @@ def _serve(context: typer.Context) -> None:
         serve(configured(context))
 
 
-@_tenants.command("add")
+@tenants.command("add")
 def _add(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Lower-case letters, digits and inner hyphens.")],
@@ -81,14 +82,25 @@ def _add(
         emit(added.to_json(), lines, as_json=as_json)
 
 
-@_tenants.command("list")
+@tenants.command("list")
 def _list(context: typer.Context, as_json: AsJson = False) -> None:
     """List tenants and their agents."""
     with edge(as_json=as_json):
         from common.cli_edge import table  # noqa: PLC0415
         from target_appliance.set_up import list_tenants  # noqa: PLC0415
 
-        tenants = list_tenants(configured(context))
-        rows = [(row["tenant"], agent["agent"], agent["not_after"]) for row in tenants for agent in row["agents"]]
-        rows += [(row["tenant"], "none", "") for row in tenants if not row["agents"]]
-        emit({"tenants": tenants}, table(("tenant", "agent", "certificate until"), sorted(rows)), as_json=as_json)
+        found = list_tenants(configured(context))
+        rows = [
+            (row["tenant"], agent["agent"], agent["not_after"], _standing(row, agent))
+            for row in found
+            for agent in row["agents"]
+        ]
+        rows += [(row["tenant"], "none", "", _standing(row, {})) for row in found if not row["agents"]]
+        head = ("tenant", "agent", "certificate until", "standing")
+        emit({"tenants": found}, table(head, sorted(rows)), as_json=as_json)
+
+
+def _standing(tenant: Mapping[str, Any], agent: Mapping[str, Any]) -> str:
+    if agent.get("revoked"):
+        return "revoked"
+    return "suspended" if tenant["suspended"] else "let in"

@@ -1,14 +1,15 @@
 """The appliance's certificate authority on disk: made once by ``init``, then issues server and agent certificates.
 
 Files in its folder: ``ca.crt``, ``ca.key``, ``server.pem`` (certificate and key together, so that both change at once),
-``signer.pem`` (the same, for signing documents),
-``issued/<agent>.crt`` (what was issued, from which the catalog's agents can be rebuilt).
+``signer.pem`` (the same, for signing documents), ``issued/<agent>.crt`` (what was issued, from which the catalog's
+agents can be rebuilt), ``revoked/<agent>.crt``.
 """
 
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -16,7 +17,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from common.clock import Clock
-from common.errors import AlreadyExistsError, CertificateError, ConfigError, PreconditionError
+from common.errors import (
+    AccessDeniedError,
+    AlreadyExistsError,
+    CertificateError,
+    ConfigError,
+    PreconditionError,
+)
 from common.ids import AgentId, TenantId
 from common.private_file import PUBLIC, sync_folder, write_file
 from target_appliance.identity.authn import Trust
@@ -30,7 +37,8 @@ from target_appliance.identity.certificates import (
 )
 from target_appliance.identity.names import agent_uri
 
-_CA_CRT, _CA_KEY, _SERVER, _SIGNER, _ISSUED = "ca.crt", "ca.key", "server.pem", "signer.pem", "issued"
+_CA_CRT, _CA_KEY, _SERVER, _SIGNER = "ca.crt", "ca.key", "server.pem", "signer.pem"
+_ISSUED, _REVOKED = "issued", "revoked"
 
 
 class Authority:
@@ -126,13 +134,30 @@ class Authority:
         return fresh
 
     def issue_agent(self, tenant: TenantId, agent: AgentId) -> Issued:
-        """A certificate for one agent of ``tenant``; a copy of it, without the key, is kept."""
+        """A certificate for one agent of ``tenant``; a copy of it, without the key, is kept.
+
+        Raises:
+            AccessDeniedError: the agent's was withdrawn.
+        """
+        if (self._folder / _REVOKED / f"{agent}.crt").exists():
+            raise AccessDeniedError(
+                f"agent {agent} was revoked", subject=f"agent {agent}", next_step="register a new agent in its place"
+            )
         issued = make_agent(self._ca, agent_uri(self.trust.domain, tenant, agent), self._clock.now())
         write_file(self._folder / _ISSUED / f"{agent}.crt", issued.certificate_pem, mode=PUBLIC)
         return issued
 
+    def withdraw(self, agent: AgentId) -> None:
+        """The agent's certificate does not count as issued any more, for a catalog that is rebuilt."""
+        folder = self._folder / _REVOKED
+        folder.mkdir(mode=0o700, exist_ok=True)
+        with suppress(FileNotFoundError):
+            (self._folder / _ISSUED / f"{agent}.crt").rename(folder / f"{agent}.crt")
+        sync_folder(folder)
+        sync_folder(self._folder / _ISSUED)
+
     def issued(self) -> Iterator[bytes]:
-        """PEM of every agent certificate that was issued, expired ones included."""
+        """PEM of every agent certificate that was issued and not withdrawn, expired ones included."""
         for path in sorted((self._folder / _ISSUED).glob("*.crt")):
             yield path.read_bytes()
 

@@ -14,6 +14,7 @@ from common.errors import FencedError, NotFoundError, PreconditionError, Protoco
 from common.ids import DiskKey, ReplicaId, SyncId, TenantId
 from target_appliance.catalog.model import Lease
 from target_appliance.identity.authn import Identity
+from target_appliance.receive.allowance import Share
 from target_appliance.receive.claim import Claim
 from target_appliance.recovery.staging import StagedSync
 from target_appliance.recovery.types import DiskProgress
@@ -35,6 +36,8 @@ class OpenSync:
     vm_name: str
     staged: StagedSync
     lease: Lease
+    share: Share
+    """Of what its tenant may take."""
     renewed: float
     """Monotonic time of the last renewal."""
     heard: float
@@ -229,7 +232,9 @@ class OpenSyncs:
         """End the bookkeeping of ``entry``; False when somebody else did already."""
         with self._lock:
             entry.over = entry.over or why
-            return self._by_id.pop(entry.sync, None) is not None
+            removed = self._by_id.pop(entry.sync, None) is not None
+        entry.share.release()
+        return removed
 
     def silent(self) -> list[OpenSync]:
         """Those whose lease has lapsed, parked or not: no sign of life for LEASE_SECONDS; the longest silent first."""

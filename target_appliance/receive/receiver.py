@@ -39,8 +39,14 @@ class Stream(Protocol):
         """The disk that the stream writes, and its capacity in bytes; once."""
         ...
 
-    def alive(self) -> None:
-        """A frame came. Raises FencedError when the sync is over."""
+    def take(self, data_bytes: int) -> None:
+        """A frame with so much data came; returns when it may be kept.
+
+        Raises:
+            FencedError: the sync is over.
+            CertificateError, AccessDeniedError: the caller is not let in any more.
+            LimitExceededError: the tenant may store no more.
+        """
         ...
 
     def finished(self) -> None:
@@ -73,7 +79,7 @@ def receive(frames: Iterable[bytes], stream: Stream) -> Iterator[wire.WriteAck]:
             continue
         if disk is None:
             raise _out_of_place("a frame before the open frame")
-        stream.alive()
+        stream.take(event.data_bytes if isinstance(event, Batch) else 0)
         if isinstance(event, Batch):
             _keep(event, machine, disk)
             if machine.pending_bytes >= DURABLE_BYTES:

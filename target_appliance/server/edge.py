@@ -12,12 +12,14 @@ from typing import Any
 import grpc
 
 from common import log
+from common.clock import Clock
 from common.errors import CertificateError, InternalError, KeysapartError
 from common.status_map import abort
 from common.sync.codec import WRITE_METHOD
 from target_appliance.identity.authn import Identity
 from target_appliance.server.limits import IdleWatch, StreamCap
 from target_appliance.server.rpc_policy import POLICY, Row
+from target_appliance.server.standing import Standing
 
 _log = log.get("server")
 
@@ -29,16 +31,22 @@ Identify = Callable[[bytes], Identity]
 class Call:
     """One RPC as a service sees it."""
 
-    caller: Identity
+    standing: Standing
     method: str
     context: grpc.ServicerContext
+
+    @property
+    def caller(self) -> Identity:
+        """Who calls."""
+        return self.standing.identity
 
 
 class Edge(grpc.ServerInterceptor):
     """The interceptor that stands before every method."""
 
-    def __init__(self, identify: Identify, cap: StreamCap, watch: IdleWatch) -> None:
+    def __init__(self, identify: Identify, cap: StreamCap, watch: IdleWatch, clock: Clock) -> None:
         self._identify = identify
+        self._clock = clock
         self._cap = cap
         self._watch = watch
 
@@ -80,11 +88,13 @@ class Edge(grpc.ServerInterceptor):
         failure: KeysapartError | None = None
         try:
             with ExitStack() as stack:
-                caller = self._identify(_certificate(context))
+                certificate = _certificate(context)
+                standing = Standing(lambda: self._identify(certificate), self._clock)
+                caller = standing.identity
                 if row.streams:
-                    stack.enter_context(self._cap.slot(caller.tenant))
-                    stack.enter_context(self._watch.watched(context))
-                yield Call(caller, method, context)
+                    stack.enter_context(self._cap.slot(caller.tenant, name))
+                    stack.enter_context(self._watch.watched(context, standing.require))
+                yield Call(standing, method, context)
         except KeysapartError as error:
             failure = error
         except grpc.RpcError as error:

@@ -2,49 +2,65 @@
 
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
+from common import log
 from common.clock import Clock
-from common.errors import LimitExceededError
+from common.errors import KeysapartError, LimitExceededError
 from common.ids import TenantId
+
+_log = log.get("server")
 
 
 class StreamCap:
-    """Counts open streams by tenant."""
+    """Counts open streams by tenant and kind; ``most`` tells how many of each kind a tenant may have."""
 
-    def __init__(self, per_tenant: int) -> None:
-        self._per_tenant = per_tenant
+    def __init__(self, most: Callable[[TenantId], int]) -> None:
+        self._most = most
         self._lock = threading.Lock()
-        self._open: Counter[TenantId] = Counter()
+        self._open: Counter[tuple[TenantId, str]] = Counter()
 
     @contextmanager
-    def slot(self, tenant: TenantId) -> Iterator[None]:
+    def slot(self, tenant: TenantId, kind: str) -> Iterator[None]:
         """Hold one of the tenant's streams.
 
         Raises:
             LimitExceededError: it has as many open as it may.
         """
+        most, key = self._most(tenant), (tenant, kind)
         with self._lock:
-            if self._open[tenant] >= self._per_tenant:
+            if self._open[key] >= most:
                 raise LimitExceededError(
-                    f"tenant {tenant} has {self._per_tenant} streams open, which is the limit",
+                    f"tenant {tenant} has {most} streams open, which is the limit",
                     subject=f"tenant {tenant}",
                     next_step="wait for a sync to end, or sync fewer disks at once (sync.parallel_disks)",
                 )
-            self._open[tenant] += 1
+            self._open[key] += 1
         try:
             yield
         finally:
             with self._lock:
-                self._open[tenant] -= 1
-                if not self._open[tenant]:
-                    del self._open[tenant]
+                self._open[key] -= 1
+                if not self._open[key]:
+                    del self._open[key]
+
+
+def _always() -> None:
+    """Nothing ends the call's right."""
+
+
+@dataclass(slots=True)
+class _Watched:
+    call: Any
+    heard: float
+    require: Callable[[], None]
 
 
 class IdleWatch:
-    """Ends streams that have been silent for too long.
+    """Ends streams that have been silent for too long, and those whose callers are not let in any more.
 
     gRPC offers no deadline between two messages of a stream, so one thread looks at all of them.
     """
@@ -53,7 +69,7 @@ class IdleWatch:
         self._clock = clock
         self._limit = idle_seconds
         self._lock = threading.Lock()
-        self._heard: dict[int, tuple[float, Any]] = {}
+        self._watched: dict[int, _Watched] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="idle-watch", daemon=True)
 
@@ -67,31 +83,43 @@ class IdleWatch:
         self._thread.join()
 
     @contextmanager
-    def watched(self, call: Any) -> Iterator[None]:
-        """Watch ``call``, which has a ``cancel`` method, for the length of the block."""
-        self.heard(call)
+    def watched(self, call: Any, require: Callable[[], None] = _always) -> Iterator[None]:
+        """Watch ``call``, which has ``cancel``, for the length of the block; end it when ``require`` raises."""
+        with self._lock:
+            self._watched[id(call)] = _Watched(call, self._clock.monotonic(), require)
         try:
             yield
         finally:
             with self._lock:
-                self._heard.pop(id(call), None)
+                self._watched.pop(id(call), None)
 
     def heard(self, call: Any) -> None:
-        """A message came on ``call``."""
+        """A message came on ``call``, if it is watched."""
         with self._lock:
-            self._heard[id(call)] = (self._clock.monotonic(), call)
+            if (found := self._watched.get(id(call))) is not None:
+                found.heard = self._clock.monotonic()
 
-    def cut_silent(self) -> int:
-        """Cancel every call that is past the limit; returns how many."""
+    def cut(self) -> int:
+        """Cancel every call that is past the limit, or whose caller is not let in any more; returns how many."""
         limit = self._clock.monotonic() - self._limit
         with self._lock:
-            silent = [(key, call) for key, (heard, call) in self._heard.items() if heard < limit]
-            for key, _call in silent:
-                del self._heard[key]
-        for _key, call in silent:
-            call.cancel()
-        return len(silent)
+            watched = list(self._watched.items())
+        ended = [(key, one) for key, one in watched if one.heard < limit or not _let_in(one)]
+        for key, one in ended:
+            with self._lock:
+                self._watched.pop(key, None)
+            one.call.cancel()
+        return len(ended)
 
     def _run(self) -> None:
         while not self._stop.wait(min(self._limit / 4, 5.0)):
-            self.cut_silent()
+            self.cut()
+
+
+def _let_in(one: _Watched) -> bool:
+    try:
+        one.require()
+    except KeysapartError as error:
+        _log.warning("call ended", cause=error.message)
+        return False
+    return True

@@ -10,12 +10,15 @@ import grpc
 
 from common.clock import Clock
 from common.errors import BusyError
+from common.ids import TenantId
 from common.sync.events import MAX_FRAME_BYTES
 from common.wire.v1 import replication_pb2_grpc as services
 from target_appliance.catalog.catalog import Catalog
 from target_appliance.config import Limits
 from target_appliance.identity.authn import Identity, identify
 from target_appliance.identity.authority import Authority
+from target_appliance.receive.allowance import Allowance
+from target_appliance.receive.desk import SyncDesk
 from target_appliance.receive.open_sync import OpenSyncs
 from target_appliance.recovery.vault import Vault
 from target_appliance.server.edge import Edge, Identify
@@ -62,7 +65,7 @@ class Behind:
 class DataPort:
     """An open port."""
 
-    service: ReplicationService
+    desk: SyncDesk
     port: int
 
 
@@ -80,17 +83,18 @@ def data_port(behind: Behind, address: str) -> Iterator[DataPort]:
         life.callback(watch.stop)
         per_tenant = behind.limits.streams_per_tenant
         syncs = OpenSyncs(behind.clock, behind.catalog.renew)
+        allowance = Allowance(behind.catalog, behind.clock)
+        desk = SyncDesk(behind.vault, behind.catalog, syncs, allowance, behind.clock, park_seconds=behind.park_seconds)
+        life.callback(desk.end_all)
+
+        def streams(tenant: TenantId) -> int:
+            return allowance.streams(tenant, per_tenant)
+
         service = ReplicationService(
-            behind.vault,
-            behind.catalog,
-            syncs,
-            watch,
-            behind.clock,
-            streams=per_tenant,
-            park_seconds=behind.park_seconds,
+            behind.vault, behind.catalog, syncs, desk, watch=watch, clock=behind.clock, streams=streams
         )
-        life.callback(service.end_all)
-        edge = Edge(_identifier(behind), StreamCap(per_tenant), watch)
+        cap = StreamCap(streams)
+        edge = Edge(_identifier(behind), cap, watch, behind.clock)
         threads = per_tenant * _STREAM_TENANTS + _UNARY_THREADS
         pool = ThreadPoolExecutor(threads, "rpc")
         life.callback(pool.shutdown, cancel_futures=True)
@@ -99,7 +103,7 @@ def data_port(behind: Behind, address: str) -> Iterator[DataPort]:
         port = _bind(server, address, _credentials(behind))
         server.start()
         life.callback(lambda: server.stop(_DRAIN_SECONDS).wait())
-        yield DataPort(service, port)
+        yield DataPort(desk, port)
 
 
 def _bind(server: grpc.Server, address: str, credentials: grpc.ServerCredentials) -> int:

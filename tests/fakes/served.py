@@ -15,8 +15,8 @@ from target_appliance.config import Limits
 from target_appliance.identity.authn import identify
 from target_appliance.identity.authority import Authority
 from target_appliance.kms.memory import MemoryKms
+from target_appliance.receive.desk import SyncDesk
 from target_appliance.recovery.vault import Vault
-from target_appliance.server.replication import ReplicationService
 from target_appliance.server.serve import Behind, data_port
 from target_appliance.store.memory import MemoryStore
 from target_appliance.store.port import Store
@@ -30,7 +30,7 @@ class Served:
 
     folder: Path
     address: str
-    service: ReplicationService
+    desk: SyncDesk
     behind: Behind
     kms: MemoryKms
     store: Store
@@ -68,4 +68,4 @@ def served(folder: Path, *, store: Store | None = None, limits: Limits | None = 
         vault = Vault(store, kms, clock)
         behind = Behind(vault, catalog, authority, clock, limits or Limits(), PARK_SECONDS, ("127.0.0.1",))
         with data_port(behind, "127.0.0.1:0") as port:
-            yield Served(folder, f"127.0.0.1:{port.port}", port.service, behind, kms, store)
+            yield Served(folder, f"127.0.0.1:{port.port}", port.desk, behind, kms, store)

@@ -1,7 +1,8 @@
 import itertools
 import threading
 
-from source_agent.stream.pace import SLICE_SECONDS, Bucket, Pace
+from common.bucket import SLICE_SECONDS, Bucket
+from source_agent.stream.pace import Pace
 from tests.fakes.clock import ManualClock
 
 MIB = 1 << 20

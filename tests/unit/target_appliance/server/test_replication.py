@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import grpc
 import pytest
@@ -120,7 +120,7 @@ def test_a_point(server, client):
 
 
 def test_the_target_tells_its_clock(server, client, monkeypatch):
-    moment = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+    moment = datetime.now(UTC).replace(microsecond=0) + timedelta(days=30)
     monkeypatch.setattr(server.behind.clock, "now", lambda: moment)
     assert client.describe(VM).time_seconds == moment.timestamp()
 
@@ -278,10 +278,10 @@ def test_a_finished_disk_and_a_lapsed_sync(server, client, stranger):
 def test_a_commit_that_goes_on_is_said_so(server, client):
     begun = client.begin(_request())
     _whole(client, begun.sync, _grain())
-    (entry,) = server.service._syncs.all()
+    (entry,) = server.desk._syncs.all()
     entry.close_for_commit()
     assert client.resume(begun.sync, VM).committing
-    assert server.service._syncs.silent() == []
+    assert server.desk._syncs.silent() == []
 
 
 def test_an_aborted_sync_is_over(server, client):
@@ -332,10 +332,10 @@ def _staged(server):
 def test_a_silent_agents_sync_is_parked_and_goes_on(server, client, later):
     begun = client.begin(_request())
     gate, call = _cut(client, Open(begun.sync, 2000, answer_each=True), Batch(1, [_grain(3)]))
-    assert server.service.settle_silent() == 0
+    assert server.desk.settle_silent() == 0
     later(LEASE_SECONDS + 1)
-    assert server.service.settle_silent() == 1
-    assert server.service.settle_silent() == 0
+    assert server.desk.settle_silent() == 1
+    assert server.desk.settle_silent() == 0
     with pytest.raises(grpc.RpcError):
         list(call)
     gate.open.set()
@@ -347,7 +347,7 @@ def test_a_silent_agents_sync_is_parked_and_goes_on(server, client, later):
 def test_a_parked_sync_ends_when_its_replica_is_wanted(server, client, later):
     begun = client.begin(_request())
     later(LEASE_SECONDS + 1)
-    assert server.service.settle_silent() == 1
+    assert server.desk.settle_silent() == 1
     _lapse(server)
     for other in _client(server, "acme", TWO):
         newer = other.begin(_request())
@@ -365,9 +365,9 @@ def _lapse(server):
 def test_a_parked_sync_does_not_wait_for_ever(server, client, later):
     client.begin(_request())
     later(LEASE_SECONDS + 1)
-    assert server.service.settle_silent() == 1
+    assert server.desk.settle_silent() == 1
     later(PARK_SECONDS)
-    server.service.settle_silent()
+    server.desk.settle_silent()
     assert _staged(server) == ()
     assert server.behind.catalog.live_syncs() == frozenset()
 
@@ -395,7 +395,7 @@ def _until_written(server, disks):
     """Return when the server has read the first frame of a stream for each of the disks."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        if any(entry.writing.keys() >= disks for entry in server.service._syncs.all()):
+        if any(entry.writing.keys() >= disks for entry in server.desk._syncs.all()):
             return
         time.sleep(0.01)
     raise AssertionError("the streams never began")

@@ -1,0 +1,130 @@
+"""``tenants suspend``, ``resume``, ``limit`` and ``agents revoke``: who may come in, and how much."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from common.cli_edge import edge, emit
+from target_appliance.cli.options import AsJson, configured
+from target_appliance.cli.set_up import tenants
+
+if TYPE_CHECKING:
+    from target_appliance.catalog.model import TenantLimits, TenantRow
+
+agents = typer.Typer(no_args_is_help=True, help="Agents of tenants.")
+
+_MIB, _GIB = 1 << 20, 1 << 30
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The tenant.")]
+Gib = Annotated[int | None, typer.Option("--quota-gib", min=0, help="Of the store; 0 lifts the limit.")]
+Vms = Annotated[int | None, typer.Option("--max-vms", min=0, help="Replicas; 0 lifts the limit.")]
+Streams = Annotated[int | None, typer.Option("--max-streams", min=0, help="Disks at once; 0 lifts the limit.")]
+Bandwidth = Annotated[
+    int | None, typer.Option("--bandwidth-mib", min=0, help="MiB received a second; 0 lifts the limit.")
+]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Hang these commands into the tree."""
+    tenants.command("suspend")(_suspend)
+    tenants.command("resume")(_resume)
+    tenants.command("limit")(_limit)
+    agents.command("revoke")(_revoke)
+    app.add_typer(agents, name="agents")
+
+
+def _suspend(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
+    """Let none of a tenant's certificates in, until resume; what runs ends within a minute.
+
+    Its points stay, and can be verified and exported here.
+    """
+    with edge(as_json=as_json):
+        from target_appliance.admission import opened  # noqa: PLC0415
+
+        with opened(configured(context)) as admission:
+            _show(admission.suspend(name), as_json=as_json)
+
+
+def _resume(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
+    """Take a suspension back."""
+    with edge(as_json=as_json):
+        from target_appliance.admission import opened  # noqa: PLC0415
+
+        with opened(configured(context)) as admission:
+            _show(admission.resume(name), as_json=as_json)
+
+
+def _limit(
+    context: typer.Context,
+    name: Name,
+    *,
+    quota_gib: Gib = None,
+    max_vms: Vms = None,
+    max_streams: Streams = None,
+    bandwidth_mib: Bandwidth = None,
+    as_json: AsJson = False,
+) -> None:
+    """Set what a tenant may take, and show it; limits that are not named stay.
+
+    A lower limit removes nothing: it refuses what would come on top.
+    """
+    with edge(as_json=as_json):
+        from target_appliance.admission import opened  # noqa: PLC0415
+
+        def change(limits: "TenantLimits") -> "TenantLimits":
+            return changed(limits, quota_gib, max_vms, max_streams, bandwidth_mib)
+
+        with opened(configured(context)) as admission:
+            _show(admission.limit(name, change), as_json=as_json)
+
+
+def _revoke(
+    context: typer.Context,
+    agent: Annotated[str, typer.Argument(metavar="AGENT", help="Its id, as tenants list shows it.")],
+    as_json: AsJson = False,
+) -> None:
+    """Let an agent in no more, for good; what it runs ends within a minute."""
+    with edge(as_json=as_json):
+        from target_appliance.admission import opened  # noqa: PLC0415
+
+        with opened(configured(context)) as admission:
+            row = admission.revoke(agent)
+        lines = [f"agent {row.agent} of tenant {row.tenant} is revoked; its replicas stay with the tenant"]
+        emit({"agent": row.agent, "tenant": row.tenant, "revoked": row.revoked}, lines, as_json=as_json)
+
+
+def changed(
+    limits: "TenantLimits",
+    quota_gib: int | None,
+    max_vms: int | None,
+    max_streams: int | None,
+    bandwidth_mib: int | None,
+) -> "TenantLimits":
+    """``limits`` with what was named: 0 lifts one, None leaves it."""
+    from target_appliance.catalog.model import TenantLimits  # noqa: PLC0415
+
+    def new(value: int | None, unit: int, old: int | None) -> int | None:
+        return old if value is None else value * unit or None
+
+    return TenantLimits(
+        quota_bytes=new(quota_gib, _GIB, limits.quota_bytes),
+        max_vms=new(max_vms, 1, limits.max_vms),
+        max_streams=new(max_streams, 1, limits.max_streams),
+        bandwidth_bytes=new(bandwidth_mib, _MIB, limits.bandwidth_bytes),
+    )
+
+
+def _show(row: "TenantRow", *, as_json: bool) -> None:
+    limits = row.limits
+    lines = [f"tenant {row.tenant} is {'suspended' if row.suspended else 'let in'}"]
+    lines += [
+        f"{what}: {'no limit' if value is None else f'{value // unit}{name}'}"
+        for what, value, unit, name in (
+            ("quota", limits.quota_bytes, _GIB, " GiB"),
+            ("VMs", limits.max_vms, 1, ""),
+            ("streams", limits.max_streams, 1, ""),
+            ("bandwidth", limits.bandwidth_bytes, _MIB, " MiB/s"),
+        )
+    ]
+    emit({"tenant": row.tenant, "suspended": row.suspended, "limits": asdict(limits)}, lines, as_json=as_json)
