@@ -4,6 +4,11 @@ import logging
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
+
+# Hypothesis gives each example 200 ms, and calls slow generation unhealthy: no test here may fail for a busy machine.
+settings.register_profile("keysapart", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("keysapart")
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,7 @@ from tests.architecture.tree import called, modules
 # Faults, traces and the power-loss model hook into the store: what goes round it escapes them.
 STORE = "target_appliance/store/"
 FILES_ELSEWHERE = {
+    "target_appliance/admission.py": "what the catalog must not forget, in state_dir",
     "target_appliance/appliance.py": "the lock of state_dir",
     "target_appliance/recovery/export/output.py": "what the operator asked to have outside the store",
     "target_appliance/identity/": "the authority's key and certificates, in state_dir",

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.grain import GRAIN_BYTES, digest, grain_count
@@ -44,7 +44,7 @@ def clipped(grains, size):
     return {grain: data for grain, data in grains.items() if grain < grain_count(size)}
 
 
-@settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20)
 @given(SIZES, st.lists(STEP, max_size=6), st.sampled_from(Form))
 def test_every_reader_agrees_with_the_model(size, steps, form):
     with tempfile.TemporaryDirectory() as name:
