@@ -14,12 +14,12 @@ from typing import Any, Literal
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
-_SECRET_WORDS = ("password", "secret", "passphrase", "token", "private", "dek")
+SECRET_WORDS = ("password", "secret", "passphrase", "token", "private", "dek")
 
 
 def _redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     for key, value in event.items():
-        if any(word in key for word in _SECRET_WORDS):
+        if any(word in key for word in SECRET_WORDS):
             event[key] = "***"
         elif isinstance(value, (bytes, bytearray, memoryview)):
             event[key] = f"<{len(value)} bytes>"

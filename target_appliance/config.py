@@ -94,6 +94,13 @@ class LogSettings(Section):
     format: Literal["json", "console"] = "console"
 
 
+class AuditSettings(Section):
+    """The audit log, which lies in ``state_dir``."""
+
+    head_every: int = Field(default=100, ge=1, le=1_000_000)
+    """Events between two heads of it in the ordinary log."""
+
+
 class ApplianceConfig(Section):
     """The whole file."""
 
@@ -107,6 +114,7 @@ class ApplianceConfig(Section):
     kms: KmsSettings
     limits: Limits = Limits()
     sync: SyncSettings = SyncSettings()
+    audit: AuditSettings = AuditSettings()
     log: LogSettings = LogSettings()
     catalog_url: str | None = None
     """SQLAlchemy URL of the catalog; default: ``catalog.sqlite`` in ``state_dir``."""
@@ -115,6 +123,11 @@ class ApplianceConfig(Section):
     def catalog(self) -> str:
         """The catalog's URL."""
         return self.catalog_url or f"sqlite:///{self.state_dir / 'catalog.sqlite'}"
+
+    @property
+    def audit_dir(self) -> Path:
+        """Folder of the audit log."""
+        return self.state_dir / "audit"
 
     @property
     def authority_dir(self) -> Path:

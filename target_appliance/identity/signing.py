@@ -6,7 +6,7 @@ fingerprint needs nothing else.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -67,13 +67,13 @@ class Signed:
     authority: x509.Certificate
 
 
-def check(content: bytes, kind: str, fingerprint: str) -> Signed:
-    """The document in ``content``, which the authority with ``fingerprint`` (SHA-256 of its certificate) vouches for.
+def check(content: bytes, kind: str, fingerprints: Collection[str]) -> Signed:
+    """The document in ``content``, which an authority with one of ``fingerprints`` vouches for.
 
     Args:
         content: the file.
         kind: what it should be.
-        fingerprint: hexadecimal, as ``fingerprint_of`` makes it.
+        fingerprints: of the authorities that count, as ``fingerprint_of`` makes them.
 
     Raises:
         DamagedError: it is not a document of this kind, or not as it was signed.
@@ -86,7 +86,7 @@ def check(content: bytes, kind: str, fingerprint: str) -> Signed:
         signature = bytes.fromhex(document.pop("signature"))
     except (ValueError, TypeError, AttributeError):
         raise _altered(kind, "its certificates, time or signature are malformed") from None
-    if fingerprint_of(authority) != fingerprint:
+    if fingerprint_of(authority) not in fingerprints:
         raise _untrusted(kind, f"another authority vouches for it, with fingerprint {fingerprint_of(authority)}")
     key = signer.public_key() if _may_sign(signer, authority) else None
     if not isinstance(key, ec.EllipticCurvePublicKey):

@@ -35,7 +35,7 @@ def fingerprint(authority: Authority) -> str:
 def test_a_document_is_checked_with_the_fingerprint_alone(authority: Authority, clock: ManualClock) -> None:
     content = Signer(authority, clock).sign(KIND, BODY)
     clock.advance(LEAF_LIFE.total_seconds() * 5)  # long after its signer's certificate ended
-    signed = check(content, KIND, fingerprint(authority))
+    signed = check(content, KIND, [fingerprint(authority)])
     assert (signed.kind, signed.body) == (KIND, BODY)
     assert signed.time == ManualClock().now()
 
@@ -46,30 +46,30 @@ def test_every_byte_counts(authority: Authority, clock: ManualClock) -> None:
         altered = bytearray(content)
         altered[place] ^= 1
         with pytest.raises((DamagedError, CertificateError)):
-            check(bytes(altered), KIND, fingerprint(authority))
+            check(bytes(altered), KIND, [fingerprint(authority)])
     for altered_whole in (content[:-1], content + b"\n", b"", b"[]\n", content.replace(b",", b", ", 1)):
         with pytest.raises(DamagedError):
-            check(altered_whole, KIND, fingerprint(authority))
+            check(altered_whole, KIND, [fingerprint(authority)])
 
 
 def test_a_document_of_one_kind_is_no_other(authority: Authority, clock: ManualClock) -> None:
     content = Signer(authority, clock).sign("receipt", BODY)
     with pytest.raises(DamagedError, match="another kind"):
-        check(content, KIND, fingerprint(authority))
+        check(content, KIND, [fingerprint(authority)])
     renamed = json.loads(content) | {"kind": KIND}
     with pytest.raises(DamagedError, match="signature"):
-        check(canonical(renamed) + b"\n", KIND, fingerprint(authority))
+        check(canonical(renamed) + b"\n", KIND, [fingerprint(authority)])
 
 
 def test_another_authoritys_word_does_not_count(authority: Authority, clock: ManualClock, tmp_path: Path) -> None:
     other = Authority.create(tmp_path / "other", "keysapart.lab", clock)
     content = Signer(other, clock).sign(KIND, BODY)
     with pytest.raises(CertificateError, match="another authority"):
-        check(content, KIND, fingerprint(authority))
+        check(content, KIND, [fingerprint(authority)])
     mixed = json.loads(content)
     mixed["certificates"][1] = authority.ca_pem.decode()
     with pytest.raises(CertificateError, match="did not let"):
-        check(canonical(mixed) + b"\n", KIND, fingerprint(authority))
+        check(canonical(mixed) + b"\n", KIND, [fingerprint(authority)])
 
 
 def test_an_agents_certificate_signs_no_document(
@@ -78,14 +78,14 @@ def test_an_agents_certificate_signs_no_document(
     agent = authority.issue_agent("acme", "aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa")
     monkeypatch.setattr(authority, "signer", lambda: agent)
     with pytest.raises(CertificateError, match="did not let"):
-        check(Signer(authority, clock).sign(KIND, BODY), KIND, fingerprint(authority))
+        check(Signer(authority, clock).sign(KIND, BODY), KIND, [fingerprint(authority)])
 
 
 def test_a_time_outside_of_the_certificates_is_refused(authority: Authority, clock: ManualClock) -> None:
     signer = Signer(authority, clock)
     clock.advance((LEAF_LIFE + timedelta(days=1)).total_seconds())
     with pytest.raises(CertificateError, match="lives"):
-        check(signer.sign(KIND, BODY), KIND, fingerprint(authority))
+        check(signer.sign(KIND, BODY), KIND, [fingerprint(authority)])
 
 
 def test_the_key_is_kept_private_renewed_and_lets_nobody_in(
