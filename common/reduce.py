@@ -1,19 +1,15 @@
 """What is left to keep of some grains that were read: what either half sends or seals. Pure.
 
-Cheapest test first: zero, then the digest, then compression, which costs ten times as much as both together.
+Cheapest test first: zero, then the digest, then compression, which costs six times as much as both together.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-import lz4.block
-
 from common.grain import GRAIN_BYTES, ZERO_DIGEST, ZERO_GRAIN, GrainKind, digest
+from common.lz4_block import compress_into
 from common.sync.events import GrainRecord
-
-_ACCELERATION: Final = 2
-"""LZ4's own default is 1. Measured on grains that shrink to 0.42: 2 is a quarter faster and costs 2 % more bytes."""
 
 _PROBE_BYTES: Final = 64
 
@@ -38,6 +34,7 @@ def reduce_grains(plaintext: memoryview, first: int, held: Mapping[int, bytes] |
     """
     records: list[GrainRecord] = []
     zero = unchanged = 0
+    scratch = memoryview(bytearray(GRAIN_BYTES - 1))
     for place in range(len(plaintext) // GRAIN_BYTES):
         index = first + place
         grain = plaintext[place * GRAIN_BYTES : (place + 1) * GRAIN_BYTES]
@@ -51,9 +48,9 @@ def reduce_grains(plaintext: memoryview, first: int, held: Mapping[int, bytes] |
         if mark == before:
             unchanged += 1
             continue
-        packed = lz4.block.compress(grain, mode="fast", acceleration=_ACCELERATION, store_size=False)
-        if len(packed) < GRAIN_BYTES:
-            records.append(GrainRecord(index, GrainKind.LZ4, mark, packed))
+        size = compress_into(grain, scratch)
+        if size:
+            records.append(GrainRecord(index, GrainKind.LZ4, mark, bytes(scratch[:size])))
         else:
             records.append(GrainRecord(index, GrainKind.RAW, mark, bytes(grain)))
     return Reduced(tuple(records), zero, unchanged)
