@@ -28,7 +28,7 @@ from common import log
 from common.errors import ConfigError, KmsUnavailableError, PreconditionError
 from common.ids import TenantId
 from common.private_file import write_file
-from target_appliance.kms.port import KekState, WrappedKey
+from target_appliance.kms.port import GONE, KekState, WrappedKey
 from target_appliance.kms.software import NONCE_BYTES, SoftwareKek, not_active
 
 _FORMAT: Final = "keysapart embedded kms 1"
@@ -115,6 +115,13 @@ class EmbeddedKms:
     def unwrap(self, wrapped: WrappedKey, associated_data: bytes) -> bytes:
         """See Kms."""
         return self._kek(wrapped.kek_id).unwrap(wrapped, associated_data)
+
+    def destroy_kek(self, kek_id: str) -> None:
+        """See Kms. Copies of the file, a backup's too, still hold the key, so the log says so."""
+        if self.state(kek_id) in GONE:
+            return
+        self.set_state(kek_id, KekState.DESTROYED)
+        _log.warning("a key was destroyed in the file; its backups still hold it", file=str(self._file), kek=kek_id)
 
     def close(self) -> None:
         """See Kms."""

@@ -46,6 +46,10 @@ class LazyKms:
         """See Kms."""
         return self._kms().unwrap(wrapped, associated_data)
 
+    def destroy_kek(self, kek_id: str) -> None:
+        """See Kms."""
+        self._kms().destroy_kek(kek_id)
+
     def close(self) -> None:
         """See Kms."""
         if self._made is not None:

@@ -45,6 +45,11 @@ class MemoryKms:
         """See Kms."""
         return self._kek(wrapped.kek_id).unwrap(wrapped, associated_data)
 
+    def destroy_kek(self, kek_id: str) -> None:
+        """See Kms."""
+        if kek_id in self._keks:
+            self.set_state(kek_id, KekState.DESTROYED)
+
     def close(self) -> None:
         """See Kms."""
 

@@ -27,6 +27,10 @@ class KekState(enum.StrEnum):
     ABSENT = "absent"
 
 
+GONE = frozenset({KekState.DESTROYED, KekState.ABSENT})
+"""Nothing brings such a key back."""
+
+
 @dataclass(frozen=True, slots=True)
 class WrappedKey:
     """A data-encryption key under a KEK; safe to store. ``algorithm`` is ALGORITHM."""
@@ -75,6 +79,16 @@ class Kms(Protocol):
 
         Raises:
             KeyNotUsableError: the KEK may not be used, or the wrapped key or the associated data was altered.
+        """
+        ...
+
+    def destroy_kek(self, kek_id: str) -> None:
+        """Erase a key for good: what it wrapped never opens again. A key that is gone already is no error.
+
+        Returns only when the server says afterwards that the key is gone (GONE).
+
+        Raises:
+            KmsUnavailableError: the server did not answer, or kept the key; asking again does no harm.
         """
         ...
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from common.errors import KeyNotUsableError
+from common.errors import KeyNotUsableError, KmsUnavailableError
 from target_appliance.kms.port import ALGORITHM, KekState, WrappedKey
 
 NONCE_BYTES = 12
@@ -67,6 +67,15 @@ def not_active(kek_id: str, state: KekState) -> KeyNotUsableError:
         subject=f"kek {kek_id}",
         next_step="let the KMS administrator restore the key or, if it was retired on purpose, expect its tenant's "
         "points to stay closed",
+    )
+
+
+def kept(kms: str, kek_id: str, state: KekState, why: str = "") -> KmsUnavailableError:
+    """The complaint about a server that still has a key after it was told to destroy it."""
+    return KmsUnavailableError(
+        f"the KMS {kms} did not destroy key {kek_id}, which is {state} there{f' ({why})' if why else ''}",
+        subject=f"kek {kek_id}",
+        next_step="let its administrator allow this appliance to revoke and destroy keys, and ask again",
     )
 
 

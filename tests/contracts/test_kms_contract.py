@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from common.errors import KeyNotUsableError
-from target_appliance.kms.port import ALGORITHM, KekState
+from target_appliance.kms.port import ALGORITHM, GONE, KekState
 from tests.contracts.kms_worlds import WORLDS
 from tests.lab.kmip import KmipSite
 
@@ -122,13 +122,32 @@ def test_an_unknown_kek_is_absent_and_of_no_use(kms, kek):
 def test_a_kek_that_is_not_active_neither_wraps_nor_unwraps(world, kek, state):
     wrapped = world.kms.wrap(kek, DEK, BOUND_TO)
     world.retire(kek, state)
-    gone = {KekState.DESTROYED, KekState.ABSENT}
-    assert world.kms.state(kek) in (gone if state is KekState.DESTROYED else {state})
+    assert world.kms.state(kek) in (GONE if state is KekState.DESTROYED else {state})
     for use in (lambda: world.kms.wrap(kek, DEK, BOUND_TO), lambda: world.kms.unwrap(wrapped, BOUND_TO)):
         with pytest.raises(KeyNotUsableError) as refused:
             use()
         assert "at the KMS" in refused.value.message
         assert kek in refused.value.message
+
+
+@pytest.mark.parametrize("before", [None, KekState.DEACTIVATED, KekState.COMPROMISED, KekState.DESTROYED])
+def test_a_destroyed_kek_is_gone_for_good_and_takes_no_other_with_it(world, kek, before):
+    other = world.kms.create_kek("globex")
+    wrapped, safe = world.kms.wrap(kek, DEK, BOUND_TO), world.kms.wrap(other, DEK, BOUND_TO)
+    if before is not None:
+        world.retire(kek, before)
+    for _ in range(2):  # asking again does no harm
+        world.kms.destroy_kek(kek)
+        assert world.kms.state(kek) in GONE
+    for use in (lambda: world.kms.wrap(kek, DEK, BOUND_TO), lambda: world.kms.unwrap(wrapped, BOUND_TO)):
+        with pytest.raises(KeyNotUsableError, match="at the KMS"):
+            use()
+    assert world.kms.unwrap(safe, BOUND_TO) == DEK
+
+
+def test_destroying_what_never_was_is_no_error(kms):
+    kms.destroy_kek("987654321")
+    assert kms.state("987654321") is KekState.ABSENT
 
 
 def test_many_threads_get_their_own_answers(kms, kek):

@@ -71,5 +71,9 @@ class FaultKms:
         self.trap.call("unwrap")
         return self._inner.unwrap(wrapped, associated_data)
 
+    def destroy_kek(self, kek_id):
+        self.trap.call("destroy_kek")
+        self._inner.destroy_kek(kek_id)
+
     def close(self):
         self._inner.close()

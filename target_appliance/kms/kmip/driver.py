@@ -15,8 +15,8 @@ from target_appliance.kms.kmip import messages
 from target_appliance.kms.kmip.messages import RefusedError
 from target_appliance.kms.kmip.pool import Deadlines, Pool
 from target_appliance.kms.kmip.transport import Identity
-from target_appliance.kms.port import ALGORITHM, KekState, WrappedKey
-from target_appliance.kms.software import NONCE_BYTES, TAG_BYTES, altered, not_active
+from target_appliance.kms.port import ALGORITHM, GONE, KekState, WrappedKey
+from target_appliance.kms.software import NONCE_BYTES, TAG_BYTES, altered, kept, not_active
 
 _STATES = {
     State.PRE_ACTIVE: KekState.PRE_ACTIVE,
@@ -94,6 +94,21 @@ class KmipKms:
             except RefusedError:
                 raise self._refuses(f"does not decrypt under key {wrapped.kek_id}", error) from None
             raise altered(wrapped.kek_id) from None
+
+    def destroy_kek(self, kek_id: str) -> None:
+        """See Kms. Revoke, then Destroy; a refusal counts only if the key is still there afterwards."""
+        state, refusals = self.state(kek_id), []
+        steps = [(Operation.DESTROY, messages.destroy(kek_id))]
+        if state is KekState.ACTIVE:
+            steps.insert(0, (Operation.REVOKE, messages.revoke(kek_id)))
+        for operation, request in () if state in GONE else steps:
+            try:
+                self._ask(operation, request)
+            except RefusedError as error:
+                refusals.append(f"{operation.name} was answered {error}")
+        state = self.state(kek_id)
+        if state not in GONE:
+            raise kept(self.name, kek_id, state, "; ".join(refusals))
 
     def close(self) -> None:
         """See Kms."""

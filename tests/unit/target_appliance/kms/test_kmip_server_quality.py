@@ -101,3 +101,26 @@ def test_a_server_that_does_not_let_us_see_a_key_is_not_a_missing_key(served):
     server.flaw = "refuses-GET_ATTRIBUTES"
     with pytest.raises(KmsUnavailableError, match=f"does not tell the state of key {kek} .PERMISSION_DENIED"):
         kms.state(kek)
+
+
+def test_a_server_that_keeps_a_key_is_not_believed_to_have_destroyed_it(served):
+    kms, server = served("")
+    kek = kms.create_kek("acme")
+    server.flaw = "no-destroy"
+    for state in ("active", "deactivated"):
+        assert kms.state(kek) == state
+        with pytest.raises(
+            KmsUnavailableError, match=rf"did not destroy key {kek}, which is deactivated.*keys are kept"
+        ):
+            kms.destroy_kek(kek)
+    server.flaw = ""
+    kms.destroy_kek(kek)
+    assert kms.state(kek) is KekState.ABSENT
+
+
+def test_a_key_that_may_not_be_revoked_is_destroyed_if_the_server_lets_us(served):
+    kms, server = served("")
+    kek = kms.create_kek("acme")
+    server.flaw = "refuses-REVOKE"
+    kms.destroy_kek(kek)
+    assert kms.state(kek) is KekState.ABSENT
