@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Final
 
 import lz4.block
-import numpy as np
 from lz4.block import _block
 
 _ACCELERATION: Final = 2
@@ -37,16 +36,12 @@ def compress_into(source: memoryview, target: memoryview) -> int:
     Where it does not fit, ``target`` holds anything.
     """
     if _compress is not None:
-        return _compress(_address(source), _address(target), len(source), len(target), _ACCELERATION)
+        # Of a buffer that is read-only, as a disk's last grain may be, ctypes tells no address.
+        begin = ctypes.c_char.from_buffer(bytearray(source) if source.readonly else source)
+        end = ctypes.c_char.from_buffer(target)
+        return _compress(ctypes.addressof(begin), ctypes.addressof(end), len(source), len(target), _ACCELERATION)
     packed: bytes = lz4.block.compress(source, mode="fast", acceleration=_ACCELERATION, store_size=False)
     if len(packed) > len(target):
         return 0
     target[: len(packed)] = packed
     return len(packed)
-
-
-def _address(view: memoryview) -> int:
-    """Where the buffer lies; the caller holds it meanwhile."""
-    if view.readonly:  # of such ctypes tells no address
-        return np.frombuffer(view, np.uint8).ctypes.data
-    return ctypes.addressof(ctypes.c_char.from_buffer(view))

@@ -6,8 +6,6 @@ was sent did not shrink. Only the name of a scheme leaves this module, never a b
 
 from typing import Final
 
-import numpy as np
-
 from common.grain import GRAIN_BYTES
 
 _LUKS: Final = b"LUKS\xba\xbe"
@@ -26,7 +24,7 @@ def schemes(grains: bytes | bytearray | memoryview) -> frozenset[str]:
     Partitions start at whole MiB, so a header is never inside a grain. LUKS: its on-disk format's magic; BitLocker: the
     signature in place of a file system's name in the boot sector.
     """
-    heads = np.frombuffer(grains, np.uint8).reshape(-1, GRAIN_BYTES)[:, :_HEAD].tobytes()
+    heads = b"".join([grains[at : at + _HEAD] for at in range(0, len(grains), GRAIN_BYTES)])
     if _LUKS not in heads and _BITLOCKER not in heads:  # as good as always
         return frozenset()
     found = set()
