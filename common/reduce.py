@@ -48,12 +48,23 @@ def reduce_grains(plaintext: memoryview, first: int, held: Mapping[int, bytes] |
         if mark == before:
             unchanged += 1
             continue
-        size = compress_into(grain, scratch)
-        if size:
-            records.append(GrainRecord(index, GrainKind.LZ4, mark, bytes(scratch[:size])))
-        else:
-            records.append(GrainRecord(index, GrainKind.RAW, mark, bytes(grain)))
+        records.append(packed_grain(index, mark, grain, scratch))
     return Reduced(tuple(records), zero, unchanged)
+
+
+def packed_grain(index: int, mark: bytes, grain: memoryview, scratch: memoryview) -> GrainRecord:
+    """The record of a grain that is not zero, compressed only if that makes it smaller.
+
+    Args:
+        index: on its disk.
+        mark: its digest.
+        grain: 64 KiB.
+        scratch: GRAIN_BYTES - 1 bytes to work in.
+    """
+    size = compress_into(grain, scratch)
+    if size:
+        return GrainRecord(index, GrainKind.LZ4, mark, bytes(scratch[:size]))
+    return GrainRecord(index, GrainKind.RAW, mark, bytes(grain))
 
 
 def _is_zero(grain: memoryview) -> bool:

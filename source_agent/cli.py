@@ -10,7 +10,7 @@ from common import runtime
 from common.cli_edge import edge, emit, table
 from common.clock import SystemClock
 from common.errors import EXIT_OK, EXIT_REFUSED
-from source_agent import role_command
+from source_agent import recover_command, role_command
 from source_agent.command_line import AsJson, VmName, configured
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app = typer.Typer(
 )
 
 app.add_typer(role_command.app, name="role")
+recover_command.add_to(app)
 
 
 @app.callback()

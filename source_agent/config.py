@@ -32,6 +32,13 @@ class TargetSection(Section):
         return TlsFiles(self.ca_file, self.certificate_file, self.key_file)
 
 
+class OperatorSection(Section):
+    """``[operator]``: a certificate of the role operator, which reads replicas back; the agent's own does not."""
+
+    certificate_file: ConfigPath
+    key_file: ConfigPath
+
+
 class VCenterSection(Section):
     """``[vcenter]``: the protected site's vCenter, and the login for it."""
 
@@ -98,6 +105,7 @@ class AgentConfig(Section):
 
     state_dir: ConfigPath
     target: TargetSection
+    operator: OperatorSection | None = None
     vcenter: VCenterSection
     reader: ReaderSection
     snapshot: SnapshotSection = SnapshotSection()

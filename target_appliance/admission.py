@@ -5,6 +5,7 @@ revoked certificates say the same, so that a catalog that was lost and rebuilt l
 """
 
 import json
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -12,13 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from common.clock import Clock, SystemClock
-from common.errors import ConfigError
-from common.ids import TenantId, parse_agent, parse_tenant
-from common.private_file import write_file
+from common.errors import AlreadyExistsError, ConfigError
+from common.ids import AgentId, TenantId, parse_agent, parse_tenant
+from common.private_file import PUBLIC, write_file
 from target_appliance.catalog.catalog import Catalog
 from target_appliance.catalog.model import AgentRow, TenantLimits, TenantRow
+from target_appliance.catalog.register import agent_row
 from target_appliance.config import ApplianceConfig
+from target_appliance.identity.authn import Identity, identify
 from target_appliance.identity.authority import Authority
+from target_appliance.identity.names import Role
 
 _PRIVATE_FOLDER = 0o700
 
@@ -56,6 +60,29 @@ class Admission:
         row = self.catalog.revoke_agent(parse_agent(agent))
         self.authority.withdraw(row.agent)
         return row
+
+    def add_operator(self, name: str, folder: Path) -> Identity:
+        """Issue a certificate that reads the tenant's replicas, into ``folder``; whom it names.
+
+        Raises:
+            NotFoundError: there is no such tenant.
+            AlreadyExistsError: the folder holds an operator's key already.
+        """
+        tenant = self.catalog.tenant(parse_tenant(name)).tenant
+        folder.mkdir(mode=_PRIVATE_FOLDER, parents=True, exist_ok=True)
+        if (folder / "operator.key").exists():
+            raise AlreadyExistsError(
+                f"{folder / 'operator.key'} exists: it may be the only copy of another operator's key",
+                subject=f"file {folder / 'operator.key'}",
+                next_step="give another folder with --out",
+            )
+        issued = self.authority.issue_agent(tenant, AgentId(str(uuid.uuid4())), Role.OPERATOR)
+        identity = identify(issued.certificate_pem, self.authority.trust, self.clock.now())
+        self.catalog.put_agent(agent_row(identity, issued.certificate_pem))
+        write_file(folder / "operator.key", issued.key_pem)
+        write_file(folder / "operator.crt", issued.certificate_pem, mode=PUBLIC, replace=True)
+        write_file(folder / "ca.crt", self.authority.ca_pem, mode=PUBLIC, replace=True)
+        return identity
 
     def _changed(self, name: str, change: Callable[[TenantRow], TenantRow]) -> TenantRow:
         """The file first: should the machine stop in between, a rebuilt catalog is the stricter one or the same."""

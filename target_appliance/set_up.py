@@ -144,7 +144,12 @@ def list_tenants(config: ApplianceConfig, clock: Clock | None = None) -> list[di
                 "tenant": tenant,
                 "suspended": _iso(catalog.tenant(tenant).suspended),
                 "agents": [
-                    {"agent": row.agent, "not_after": _iso(row.not_after), "revoked": _iso(row.revoked)}
+                    {
+                        "agent": row.agent,
+                        "role": row.role.value,
+                        "not_after": _iso(row.not_after),
+                        "revoked": _iso(row.revoked),
+                    }
                     for row in catalog.agents(tenant)
                 ],
             }

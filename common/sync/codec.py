@@ -55,6 +55,24 @@ def _encode_batch(sequence: int, records: Sequence[GrainRecord]) -> bytes:
     return b"".join((bytes((_BATCH_TAG,)), _varint(size), columns, tail, *data))
 
 
+def batch_message(batch: Batch) -> wire.GrainBatch:
+    """A batch as the protobuf library's own message, where speed does not matter."""
+    index, kind, digest, data = zip(*batch.records, strict=True)
+    return wire.GrainBatch(
+        sequence=batch.sequence,
+        index=index,
+        kind=bytes(kind),
+        digest=b"".join(digest),
+        length=[len(piece) for piece in data],
+        data=b"".join(data),
+    )
+
+
+def batch_of(message: wire.GrainBatch) -> Batch:
+    """The batch in ``message``. Raises ProtocolError: its columns disagree."""
+    return _batch(message, memoryview(message.data))
+
+
 def _varint(number: int) -> bytes:
     out = bytearray()
     while number > 0x7F:
@@ -80,7 +98,7 @@ def decode(frame: bytes) -> Open | Batch | Done:
         raise _malformed("a frame arrived that is none") from None
     match message.WhichOneof("frame"):
         case "batch":
-            return _batch(message.batch, memoryview(message.batch.data))
+            return batch_of(message.batch)
         case "open":
             opening = message.open
             return Open(parse_sync(opening.sync), parse_disk_key(opening.disk), opening.answer_each)

@@ -15,6 +15,7 @@ from sqlalchemy import (
 )
 
 from common.ids import AgentId, PointNumber, ReplicaId, SyncId, TenantId
+from target_appliance.identity.names import Role
 
 metadata = MetaData()
 
@@ -38,6 +39,7 @@ agents = Table(
     Column("fingerprint", String(64), nullable=False),
     Column("not_after", BigInteger, nullable=False),
     Column("revoked", BigInteger, nullable=True),
+    Column("role", String(16), nullable=False),
 )
 
 replicas = Table(
@@ -101,7 +103,7 @@ class TenantRow:
 
 @dataclass(frozen=True, slots=True)
 class AgentRow:
-    """One agent and the certificate it was issued."""
+    """One caller and the certificate it was issued."""
 
     agent: AgentId
     tenant: TenantId
@@ -112,6 +114,7 @@ class AgentRow:
     not_after: int
     revoked: int | None = None
     """Since when it is not let in any more."""
+    role: Role = Role.AGENT
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from common.errors import AccessDeniedError, CertificateError, NotFoundError
 from common.ids import AgentId, TenantId
 from target_appliance.catalog.model import AgentRow, TenantLimits, TenantRow, agents, tenants
 from target_appliance.identity.authn import Identity
+from target_appliance.identity.names import Role
 
 
 def agent_row(identity: Identity, certificate_pem: bytes) -> AgentRow:
@@ -21,6 +22,7 @@ def agent_row(identity: Identity, certificate_pem: bytes) -> AgentRow:
         f"{certificate.serial_number:x}",
         certificate.fingerprint(hashes.SHA256()).hex(),
         int(certificate.not_valid_after_utc.timestamp()),
+        role=identity.role,
     )
 
 
@@ -103,17 +105,21 @@ def admit(connection: Connection, identity: Identity) -> None:
     found = connection.execute(
         select(agents.c.revoked, tenants.c.suspended)
         .join(tenants, agents.c.tenant == tenants.c.tenant)
-        .where(agents.c.agent == identity.agent, agents.c.tenant == identity.tenant)
+        .where(
+            agents.c.agent == identity.agent,
+            agents.c.tenant == identity.tenant,
+            agents.c.role == identity.role,
+        )
     ).one_or_none()
     if found is None:
         raise CertificateError(
-            f"agent {identity.agent} of tenant {identity.tenant} is not registered at this appliance",
+            f"{identity.role} {identity.agent} of tenant {identity.tenant} is not registered at this appliance",
             subject=f"agent {identity.agent}",
             next_step="issue it a certificate with target-appliance tenants add",
         )
     if found.revoked is not None:
         raise CertificateError(
-            f"agent {identity.agent} of tenant {identity.tenant} was revoked",
+            f"{identity.role} {identity.agent} of tenant {identity.tenant} was revoked",
             subject=f"agent {identity.agent}",
             next_step="register a new agent if it is to come back",
         )
@@ -131,7 +137,15 @@ def _tenant(row: Row[tuple[object, ...]]) -> TenantRow:
 
 
 def _agent(row: Row[tuple[object, ...]]) -> AgentRow:
-    return AgentRow(AgentId(row.agent), TenantId(row.tenant), row.serial, row.fingerprint, row.not_after, row.revoked)
+    return AgentRow(
+        AgentId(row.agent),
+        TenantId(row.tenant),
+        row.serial,
+        row.fingerprint,
+        row.not_after,
+        row.revoked,
+        Role(row.role),
+    )
 
 
 def _no_tenant(tenant: TenantId) -> NotFoundError:

@@ -1,6 +1,7 @@
-"""``tenants suspend``, ``resume``, ``limit`` and ``agents revoke``: who may come in, and how much."""
+"""``tenants suspend``, ``resume``, ``limit``, ``agents revoke``, ``operators add``: who may come in, and how much."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from target_appliance.catalog.model import TenantLimits, TenantRow
 
 agents = typer.Typer(no_args_is_help=True, help="Agents of tenants.")
+operators = typer.Typer(no_args_is_help=True, help="Operators of tenants, who read replicas back.")
 
 _MIB, _GIB = 1 << 20, 1 << 30
 
@@ -32,6 +34,8 @@ def add_to(app: typer.Typer) -> None:
     tenants.command("limit")(_limit)
     agents.command("revoke")(_revoke)
     app.add_typer(agents, name="agents")
+    operators.command("add")(_add_operator)
+    app.add_typer(operators, name="operators")
 
 
 def _suspend(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
@@ -84,14 +88,45 @@ def _revoke(
     agent: Annotated[str, typer.Argument(metavar="AGENT", help="Its id, as tenants list shows it.")],
     as_json: AsJson = False,
 ) -> None:
-    """Let an agent in no more, for good; what it runs ends within a minute."""
+    """Let an agent, or an operator, in no more, for good; what it runs ends within a minute."""
     with edge(as_json=as_json):
         from target_appliance.admission import opened  # noqa: PLC0415
 
         with opened(configured(context)) as admission:
             row = admission.revoke(agent)
-        lines = [f"agent {row.agent} of tenant {row.tenant} is revoked; its replicas stay with the tenant"]
+        lines = [f"{row.role} {row.agent} of tenant {row.tenant} is revoked; the tenant's replicas stay"]
         emit({"agent": row.agent, "tenant": row.tenant, "revoked": row.revoked}, lines, as_json=as_json)
+
+
+def _add_operator(
+    context: typer.Context,
+    name: Name,
+    out: Annotated[
+        Path,
+        typer.Option("--out", metavar="FOLDER", help="Gets operator.crt, operator.key and ca.crt; made when missing."),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Issue a certificate that lists and reads a tenant's replicas, in the clear, and changes nothing."""
+    with edge(as_json=as_json):
+        from target_appliance.admission import opened  # noqa: PLC0415
+
+        with opened(configured(context)) as admission:
+            identity = admission.add_operator(name, out)
+        result = {
+            "tenant": identity.tenant,
+            "operator": identity.agent,
+            "not_after": identity.not_after.isoformat(),
+            "certificate_file": str(out / "operator.crt"),
+            "key_file": str(out / "operator.key"),
+            "ca_file": str(out / "ca.crt"),
+        }
+        lines = [
+            f"operator {identity.agent} of tenant {identity.tenant}, valid until {identity.not_after:%Y-%m-%d}",
+            f"wrote {out / 'operator.crt'}, {out / 'operator.key'} (private) and {out / 'ca.crt'}",
+            "next: copy them to the tenant's site, name them in [operator] of agent.toml, and remove operator.key here",
+        ]
+        emit(result, lines, as_json=as_json)
 
 
 def changed(

@@ -91,12 +91,12 @@ def _list(context: typer.Context, as_json: AsJson = False) -> None:
 
         found = list_tenants(configured(context))
         rows = [
-            (row["tenant"], agent["agent"], agent["not_after"], _standing(row, agent))
+            (row["tenant"], agent["role"], agent["agent"], agent["not_after"], _standing(row, agent))
             for row in found
             for agent in row["agents"]
         ]
-        rows += [(row["tenant"], "none", "", _standing(row, {})) for row in found if not row["agents"]]
-        head = ("tenant", "agent", "certificate until", "standing")
+        rows += [(row["tenant"], "none", "", "", _standing(row, {})) for row in found if not row["agents"]]
+        head = ("tenant", "role", "id", "certificate until", "standing")
         emit({"tenants": found}, table(head, sorted(rows)), as_json=as_json)
 
 

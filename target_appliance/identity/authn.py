@@ -16,7 +16,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from common.errors import CertificateError
 from common.ids import AgentId, TenantId
-from target_appliance.identity.names import parse_agent_uri, refused
+from target_appliance.identity.names import Role, parse_uri, refused
 
 _RSA_BITS = 2048
 _HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
@@ -39,6 +39,7 @@ class Identity:
     agent: AgentId
     serial: int
     not_after: datetime
+    role: Role = Role.AGENT
 
 
 def identify(certificate: bytes, trust: Trust, now: datetime) -> Identity:
@@ -56,8 +57,8 @@ def identify(certificate: bytes, trust: Trust, now: datetime) -> Identity:
         raise
     except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
         raise refused(f"it is malformed ({error})") from None
-    tenant, agent = parse_agent_uri(uri, trust.domain)
-    return Identity(tenant, agent, leaf.serial_number, leaf.not_valid_after_utc)
+    role, tenant, agent = parse_uri(uri, trust.domain)
+    return Identity(tenant, agent, leaf.serial_number, leaf.not_valid_after_utc, role)
 
 
 def _parse(certificate: bytes) -> x509.Certificate:
@@ -67,6 +68,11 @@ def _parse(certificate: bytes) -> x509.Certificate:
         return x509.load_der_x509_certificate(certificate)
     except ValueError:
         raise refused("it is not an X.509 certificate" if certificate else "there is none") from None
+
+
+def _numbered(leaf: x509.Certificate, _trust: Trust, _now: datetime) -> None:
+    if leaf.serial_number <= 0:
+        raise refused("its serial number is not positive")
 
 
 def _strong(leaf: x509.Certificate, _trust: Trust, _now: datetime) -> None:
@@ -123,7 +129,7 @@ def _usage(leaf: x509.Certificate, _trust: Trust, _now: datetime) -> None:
 
 
 _Rule = Callable[[x509.Certificate, Trust, datetime], None]
-_RULES: tuple[_Rule, ...] = (_strong, _issued_by_us, _in_time, _leaf_only, _usage)
+_RULES: tuple[_Rule, ...] = (_numbered, _strong, _issued_by_us, _in_time, _leaf_only, _usage)
 
 
 def _only_uri(leaf: x509.Certificate) -> str:

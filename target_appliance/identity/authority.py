@@ -35,7 +35,7 @@ from target_appliance.identity.certificates import (
     make_server,
     make_signer,
 )
-from target_appliance.identity.names import agent_uri
+from target_appliance.identity.names import Role, agent_uri
 
 _CA_CRT, _CA_KEY, _SERVER, _SIGNER = "ca.crt", "ca.key", "server.pem", "signer.pem"
 _ISSUED, _REVOKED = "issued", "revoked"
@@ -133,8 +133,8 @@ class Authority:
         write_file(path, fresh.certificate_pem + fresh.key_pem, replace=True)
         return fresh
 
-    def issue_agent(self, tenant: TenantId, agent: AgentId) -> Issued:
-        """A certificate for one agent of ``tenant``; a copy of it, without the key, is kept.
+    def issue_agent(self, tenant: TenantId, agent: AgentId, role: Role = Role.AGENT) -> Issued:
+        """A certificate for one caller of ``tenant``; a copy of it, without the key, is kept.
 
         Raises:
             AccessDeniedError: the agent's was withdrawn.
@@ -143,7 +143,7 @@ class Authority:
             raise AccessDeniedError(
                 f"agent {agent} was revoked", subject=f"agent {agent}", next_step="register a new agent in its place"
             )
-        issued = make_agent(self._ca, agent_uri(self.trust.domain, tenant, agent), self._clock.now())
+        issued = make_agent(self._ca, agent_uri(self.trust.domain, tenant, agent, role), self._clock.now())
         write_file(self._folder / _ISSUED / f"{agent}.crt", issued.certificate_pem, mode=PUBLIC)
         return issued
 

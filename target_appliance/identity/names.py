@@ -1,7 +1,9 @@
-"""The name of an agent in its certificate: ``spiffe://<trust domain>/tenant/<tenant>/agent/<agent>``.
+"""The name of a caller in its certificate: ``spiffe://<trust domain>/tenant/<tenant>/<role>/<uuid>``.
 
 Rules: SPIFFE X509-SVID and SPIFFE-ID (https://github.com/spiffe/spiffe/tree/main/standards).
 """
+
+import enum
 
 from common.errors import CertificateError, InvalidInputError
 from common.ids import AgentId, TenantId, parse_agent, parse_tenant
@@ -11,13 +13,22 @@ _MAX_BYTES = 2048
 _SHOWN = 200
 
 
-def agent_uri(trust_domain: str, tenant: TenantId, agent: AgentId) -> str:
-    """The one URI subject alternative name of an agent's certificate."""
-    return f"{_SCHEME}{trust_domain}/tenant/{tenant}/agent/{agent}"
+class Role(enum.StrEnum):
+    """What a certificate makes of its bearer within its tenant."""
+
+    AGENT = "agent"
+    """Writes replicas, and reads nothing back."""
+    OPERATOR = "operator"
+    """Looks at replicas and reads them, and writes nothing."""
 
 
-def parse_agent_uri(uri: str, trust_domain: str) -> tuple[TenantId, AgentId]:
-    """Tenant and agent that ``uri`` names within ``trust_domain``.
+def agent_uri(trust_domain: str, tenant: TenantId, agent: AgentId, role: Role = Role.AGENT) -> str:
+    """The one URI subject alternative name of a caller's certificate."""
+    return f"{_SCHEME}{trust_domain}/tenant/{tenant}/{role}/{agent}"
+
+
+def parse_uri(uri: str, trust_domain: str) -> tuple[Role, TenantId, AgentId]:
+    """Role, tenant and caller that ``uri`` names within ``trust_domain``.
 
     Raises:
         CertificateError: another trust domain, no path, or a path of another form.
@@ -29,12 +40,15 @@ def parse_agent_uri(uri: str, trust_domain: str) -> tuple[TenantId, AgentId]:
     if domain != trust_domain:
         raise refused(f"its name {shown} belongs to another trust domain than {trust_domain}")
     match path.split("/"):
-        case ["tenant", tenant, "agent", agent] if slash:
+        case ["tenant", tenant, ("agent" | "operator") as role, agent] if slash:
             try:
-                return parse_tenant(tenant), parse_agent(agent)
+                return Role(role), parse_tenant(tenant), parse_agent(agent)
             except InvalidInputError as error:
                 raise refused(f"its name {shown} is wrong: {error.message}") from None
-    raise refused(f"its name {shown} is not of the form {_SCHEME}{trust_domain}/tenant/NAME/agent/UUID")
+    roles = " or ".join(Role)
+    raise refused(
+        f"its name {shown} is not of the form {_SCHEME}{trust_domain}/tenant/NAME/ROLE/UUID, ROLE being {roles}"
+    )
 
 
 def refused(reason: str) -> CertificateError:

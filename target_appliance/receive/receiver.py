@@ -5,11 +5,11 @@ from typing import Final, Protocol
 
 from common.errors import ProtocolError
 from common.grain import grain_count
+from common.grain_check import check_grain
 from common.sync import codec
 from common.sync.events import Ack, Batch, Done, GrainRecord, Open
 from common.sync.machine import Receiver
 from common.wire.v1 import replication_pb2 as wire
-from target_appliance.receive.check import check_grain
 
 DURABLE_BYTES: Final = 16 << 20
 """Data after which what was sealed is made durable and acknowledged: a quarter of the window, so that the sender never

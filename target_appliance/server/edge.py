@@ -13,7 +13,7 @@ import grpc
 
 from common import log
 from common.clock import Clock
-from common.errors import CertificateError, InternalError, KeysapartError
+from common.errors import AccessDeniedError, CertificateError, InternalError, KeysapartError
 from common.status_map import abort
 from common.sync.codec import WRITE_METHOD
 from target_appliance.identity.authn import Identity
@@ -91,6 +91,7 @@ class Edge(grpc.ServerInterceptor):
                 certificate = _certificate(context)
                 standing = Standing(lambda: self._identify(certificate), self._clock)
                 caller = standing.identity
+                _require_role(caller, row)
                 if row.streams:
                     stack.enter_context(self._cap.slot(caller.tenant, name))
                     stack.enter_context(self._watch.watched(context, standing.require))
@@ -132,6 +133,15 @@ class Edge(grpc.ServerInterceptor):
                 # Its traceback holds this frame: the two would keep gRPC's call until the collector comes, and gRPC
                 # counts what is kept against the connection.
                 del failure
+
+
+def _require_role(caller: Identity, row: Row) -> None:
+    if caller.role not in row.roles:
+        raise AccessDeniedError(
+            f"a certificate for the role {caller.role} may not call this",
+            subject=f"{caller.role} {caller.agent}",
+            next_step=f"use one for the role {' or '.join(sorted(row.roles))}",
+        )
 
 
 def _certificate(context: grpc.ServicerContext) -> bytes:

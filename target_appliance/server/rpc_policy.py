@@ -7,16 +7,13 @@ import enum
 from dataclasses import dataclass
 from typing import Final
 
-
-class Role(enum.Enum):
-    """What a client certificate makes of its bearer."""
-
-    AGENT = "agent"
+from target_appliance.identity.names import Role
 
 
 class TenantRule(enum.Enum):
     """How a call is bound to the caller's tenant."""
 
+    TENANT = "names nothing: what it answers is the caller's tenant's"
     REPLICA = "names a replica, looked up within the caller's tenant"
     SYNC = "names a sync, which must be the caller's own"
 
@@ -25,7 +22,7 @@ class TenantRule(enum.Enum):
 class Row:
     """The policy of one RPC."""
 
-    role: Role
+    roles: frozenset[Role]
     tenant_rule: TenantRule
     streams: bool
     """Counts against the tenant's cap of concurrent streams."""
@@ -33,15 +30,21 @@ class Row:
     """Leaves a line in the log for every call, refused ones included."""
 
 
-_SERVICE: Final = "/keysapart.v1.Replication/"
+_AGENT: Final = frozenset({Role.AGENT})
+_OPERATOR: Final = frozenset({Role.OPERATOR})
+_WRITE: Final = "/keysapart.v1.Replication/"
+_READ: Final = "/keysapart.v1.Recovery/"
 
 POLICY: Final[dict[str, Row]] = {
-    f"{_SERVICE}DescribeReplica": Row(Role.AGENT, TenantRule.REPLICA, streams=False, audit=False),
-    f"{_SERVICE}BeginSync": Row(Role.AGENT, TenantRule.REPLICA, streams=False, audit=True),
-    f"{_SERVICE}GetManifest": Row(Role.AGENT, TenantRule.SYNC, streams=True, audit=False),
-    f"{_SERVICE}WriteDisk": Row(Role.AGENT, TenantRule.SYNC, streams=True, audit=True),
-    f"{_SERVICE}RenewLease": Row(Role.AGENT, TenantRule.SYNC, streams=False, audit=False),
-    f"{_SERVICE}CommitSync": Row(Role.AGENT, TenantRule.SYNC, streams=False, audit=True),
-    f"{_SERVICE}ResumeSync": Row(Role.AGENT, TenantRule.SYNC, streams=False, audit=True),
-    f"{_SERVICE}AbortSync": Row(Role.AGENT, TenantRule.SYNC, streams=False, audit=True),
+    f"{_WRITE}DescribeReplica": Row(_AGENT, TenantRule.REPLICA, streams=False, audit=False),
+    f"{_WRITE}BeginSync": Row(_AGENT, TenantRule.REPLICA, streams=False, audit=True),
+    f"{_WRITE}GetManifest": Row(_AGENT, TenantRule.SYNC, streams=True, audit=False),
+    f"{_WRITE}WriteDisk": Row(_AGENT, TenantRule.SYNC, streams=True, audit=True),
+    f"{_WRITE}RenewLease": Row(_AGENT, TenantRule.SYNC, streams=False, audit=False),
+    f"{_WRITE}CommitSync": Row(_AGENT, TenantRule.SYNC, streams=False, audit=True),
+    f"{_WRITE}ResumeSync": Row(_AGENT, TenantRule.SYNC, streams=False, audit=True),
+    f"{_WRITE}AbortSync": Row(_AGENT, TenantRule.SYNC, streams=False, audit=True),
+    f"{_READ}ListReplicas": Row(_OPERATOR, TenantRule.TENANT, streams=False, audit=True),
+    f"{_READ}ListPoints": Row(_OPERATOR, TenantRule.REPLICA, streams=False, audit=True),
+    f"{_READ}ReadDisk": Row(_OPERATOR, TenantRule.REPLICA, streams=True, audit=True),
 }

@@ -12,6 +12,7 @@ from common.clock import Clock
 from common.errors import BusyError
 from common.ids import TenantId
 from common.sync.events import MAX_FRAME_BYTES
+from common.wire.v1 import recovery_pb2_grpc as readers
 from common.wire.v1 import replication_pb2_grpc as services
 from target_appliance.catalog.catalog import Catalog
 from target_appliance.config import Limits
@@ -23,6 +24,7 @@ from target_appliance.receive.open_sync import OpenSyncs
 from target_appliance.recovery.vault import Vault
 from target_appliance.server.edge import Edge, Identify
 from target_appliance.server.limits import IdleWatch, StreamCap
+from target_appliance.server.recovery import RecoveryService
 from target_appliance.server.replication import ReplicationService
 
 _STREAM_TENANTS: Final = 4
@@ -100,6 +102,7 @@ def data_port(behind: Behind, address: str) -> Iterator[DataPort]:
         life.callback(pool.shutdown, cancel_futures=True)
         server = grpc.server(pool, interceptors=[edge], options=_OPTIONS, maximum_concurrent_rpcs=threads)
         services.add_ReplicationServicer_to_server(service, server)  # type: ignore[no-untyped-call,arg-type,unused-ignore]
+        readers.add_RecoveryServicer_to_server(RecoveryService(behind.vault, behind.catalog, watch), server)  # type: ignore[no-untyped-call,arg-type,unused-ignore]
         port = _bind(server, address, _credentials(behind))
         server.start()
         life.callback(lambda: server.stop(_DRAIN_SECONDS).wait())

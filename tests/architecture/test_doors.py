@@ -15,7 +15,6 @@ STORE = "target_appliance/store/"
 FILES_ELSEWHERE = {
     "target_appliance/admission.py": "what the catalog must not forget, in state_dir",
     "target_appliance/appliance.py": "the lock of state_dir",
-    "target_appliance/recovery/export/output.py": "what the operator asked to have outside the store",
     "target_appliance/audit/": "the audit log, in state_dir",
     "target_appliance/identity/": "the authority's key and certificates, in state_dir",
     "target_appliance/kms/embedded.py": "the sealed key file",

@@ -69,7 +69,7 @@ class Ledger:
         for key in self._sizes:
             image = self.pair.folder / f"image-{self.vm}-{key}.raw"
             self.pair.lab.guest(self.vm, key).image(image)
-            found[key] = _digest(image)
+            found[key] = digest_of(image)
             image.unlink()
         return found
 
@@ -151,7 +151,7 @@ class Ledger:
             for key, digest in self.points[point].items():
                 words = ("--point", point, "--disk", key, "--format", "raw", "--out", out)
                 self.pair.done("export", self.replica, *words)
-                assert _digest(out) == digest, f"the export of point {point}, disk {key}"
+                assert digest_of(out) == digest, f"the export of point {point}, disk {key}"
                 out.unlink()
 
     @contextmanager
@@ -163,6 +163,6 @@ class Ledger:
             store.close()
 
 
-def _digest(path: Path) -> str:
+def digest_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "blake2b").hexdigest()

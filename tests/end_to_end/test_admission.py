@@ -39,7 +39,7 @@ def gate(ledger: Ledger) -> Iterator[Gate]:
 
 def _agent(pair: Pair) -> str:
     found = [agent for row in pair.done("tenants", "list")["tenants"] for agent in row["agents"]]
-    (agent,) = (one["agent"] for one in found if not one["revoked"])
+    (agent,) = (one["agent"] for one in found if not one["revoked"] and one["role"] == "agent")
     return str(agent)
 
 

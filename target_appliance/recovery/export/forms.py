@@ -11,8 +11,8 @@ import lz4.block
 
 from common.errors import InvalidInputError
 from common.grain import GRAIN_BYTES, ZERO_GRAIN
+from common.output_file import Output, refuse_existing
 from target_appliance.recovery.chain import DiskView
-from target_appliance.recovery.export.output import Output, refuse_existing
 from target_appliance.recovery.export.sparse import SparseWriter
 from target_appliance.recovery.findings import Progress
 from target_appliance.recovery.ordered import ordered_map

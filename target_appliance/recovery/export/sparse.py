@@ -3,7 +3,7 @@
 from array import array
 
 from common.grain import GRAIN_BYTES
-from target_appliance.recovery.export.output import Output
+from common.output_file import Output
 from target_appliance.vmdk.layout import (
     DESCRIPTOR_SECTORS,
     FLAG_NEWLINES,

@@ -114,6 +114,14 @@ class Recipe:
         return self.sign()[0].public_bytes(serialization.Encoding.PEM)
 
 
+def negative_serial(pem: bytes) -> bytes:
+    """The same certificate with a serial number whose sign bit is set; nobody signed that."""
+    certificate = x509.load_pem_x509_certificate(pem)
+    number = certificate.serial_number.to_bytes((certificate.serial_number.bit_length() + 8) // 8, "big")
+    der = certificate.public_bytes(serialization.Encoding.DER)
+    return der.replace(number, bytes([number[0] | 0x80]) + number[1:], 1)
+
+
 def flip_in_signature(pem: bytes) -> bytes:
     der = bytearray(x509.load_pem_x509_certificate(pem).public_bytes(serialization.Encoding.DER))
     der[-1] ^= 1

@@ -15,8 +15,8 @@ from common.errors import (
     StoreFullError,
 )
 from common.grain import GRAIN_BYTES
+from common.output_file import Output, translate
 from target_appliance.recovery.export.forms import Form
-from target_appliance.recovery.export.output import Output, translate
 from target_appliance.recovery.types import SyncKind
 from tests.fakes.replica import DISK, REPLICA, TENANT, World, grain_bytes, spec
 

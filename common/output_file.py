@@ -66,7 +66,7 @@ class Output(Closing):
             self._write(self._position, memoryview(piece))
             self._position += len(piece)
 
-    def overwrite(self, offset: int, data: bytes) -> None:
+    def overwrite(self, offset: int, data: bytes | memoryview) -> None:
         """Write at ``offset``, wherever that is."""
         self._write(offset, memoryview(data))
 

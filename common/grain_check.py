@@ -1,4 +1,4 @@
-"""A grain record is what its digest says, or it is refused. Before anything of it is sealed.
+"""A grain record is what its digest says, or it is refused. Before anything of it is kept.
 
 LZ4 carries no integrity of its own (nearly all altered blocks decode to something), so the digest of the decoded
 64 KiB decides, and the length must come out exactly.
@@ -11,21 +11,20 @@ from common.grain import GRAIN_BYTES, ZERO_DIGEST, GrainKind, digest
 from common.sync.events import GrainRecord
 
 
-def check_grain(record: GrainRecord) -> None:
-    """Decode ``record`` and compare its digest; memory is bounded by one grain.
+def check_grain(record: GrainRecord) -> bytes | memoryview | None:
+    """The 64 KiB of ``record``, whose digest was compared; None for zeros. Memory is bounded by one grain.
 
     Raises:
         ProtocolError: the data does not decode to 64 KiB with this digest.
     """
-    match record.kind:
-        case GrainKind.ZERO:
-            good = record.digest == ZERO_DIGEST
-        case GrainKind.RAW:
-            good = digest(record.data) == record.digest
-        case GrainKind.LZ4:
-            good = digest(_decoded(record)) == record.digest
-    if not good:
+    if record.kind is GrainKind.ZERO:
+        if record.digest != ZERO_DIGEST:
+            raise _altered(record)
+        return None
+    plaintext = record.data if record.kind is GrainKind.RAW else _decoded(record)
+    if digest(plaintext) != record.digest:
         raise _altered(record)
+    return plaintext
 
 
 def _decoded(record: GrainRecord) -> bytes:

@@ -6,8 +6,8 @@ import pytest
 
 from common.errors import ProtocolError
 from common.grain import GRAIN_BYTES, ZERO_DIGEST, GrainKind, digest
+from common.grain_check import check_grain
 from common.sync.events import GrainRecord
-from target_appliance.receive.check import check_grain
 
 TEXT = b"keysapart " * 6553 + b"......"
 RANDOM = os.urandom(GRAIN_BYTES)

@@ -1,0 +1,1 @@
+"""Reading replicas back from the target, with an operator's certificate."""
