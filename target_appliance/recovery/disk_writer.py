@@ -3,73 +3,34 @@
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
 from typing import Final
 
 from common.errors import ProtocolError, StoreError
-from common.grain import ZERO_DIGEST, GrainKind, grain_count
-from common.ids import DiskKey, PointNumber, SyncId
+from common.grain import grain_count
 from common.sync.events import GrainRecord
+from target_appliance.recovery import disk_place, names
 from target_appliance.recovery import journal as journals
-from target_appliance.recovery import names
 from target_appliance.recovery.describe import sealed_descriptor
-from target_appliance.recovery.digests import DigestedFile, DigestListWriter
+from target_appliance.recovery.digests import DigestedFile
+from target_appliance.recovery.disk_files import DiskFiles
+from target_appliance.recovery.disk_place import DiskPlace, Failpoint, ResumePlace
+from target_appliance.recovery.grain_run import RUN_GRAINS, RunSealer
 from target_appliance.recovery.replay_file import ReplayError, ReplayFile
 from target_appliance.recovery.resting_file import RestingFile
-from target_appliance.recovery.types import DiskRecord, DiskSpec
-from target_appliance.seal.grain import NONCE_BYTES, OVERHEAD_BYTES, PAYLOAD_MOST_BYTES, GrainSealer
-from target_appliance.seal.keys import DataKey, Entropy
+from target_appliance.recovery.types import DiskRecord
+from target_appliance.seal.grain import GrainSealer
+from target_appliance.seal.keys import DataKey
 from target_appliance.seal.manifest import RECORD, ManifestWriter
-from target_appliance.store.port import Store
 from target_appliance.vmdk.descriptor import Descriptor
 from target_appliance.vmdk.layout import (
     EXTENT_MOST_BYTES,
-    GRAIN_MARKER,
     GRAIN_SECTORS,
     SECTOR_BYTES,
     extent_capacities,
-    grain_record_bytes,
 )
 from target_appliance.vmdk.writer import ExtentWriter
 
 _EXTENT_GRAINS: Final = EXTENT_MOST_BYTES // (GRAIN_SECTORS * SECTOR_BYTES)
-_BATCH_GRAINS: Final = 32
-"""Grains sealed into one buffer and written by one call: about 2 MiB."""
-
-Failpoint = Callable[[str], None]
-"""Called with a step's name when the step is done; a test may end the process there."""
-
-FILES_FINISHED: Final = "files-finished"
-FILES_SYNCED: Final = "files-synced"
-DIGESTS_WRITTEN: Final = "digests-written"
-
-
-@dataclass(frozen=True, slots=True)
-class DiskPlace:
-    """What a disk is written as: where, for which point, on which base."""
-
-    store: Store
-    folder: str
-    spec: DiskSpec
-    sync: SyncId
-    point: PointNumber
-    base_point: PointNumber | None
-    entropy: Entropy
-    resume: "ResumePlace | None" = None
-
-
-@dataclass(frozen=True, slots=True)
-class ResumePlace:
-    """What lets a disk go on after a restart: the folder of its journal, and what that is bound to."""
-
-    folder: str
-    about: bytes
-    reopened: bool
-    """The sync was begun by an earlier process, whose files may lie there."""
-
-    def journal(self, disk: DiskKey) -> str:
-        """Where the disk's journal lies."""
-        return f"{self.folder}/{names.journal_file(disk)}"
 
 
 class SealedDiskWriter:
@@ -90,29 +51,22 @@ class SealedDiskWriter:
         self._extent_files = extent_files
         self._journal: journals.JournalWriter | None = None
         self._fresh = bytearray()
-        self._names_synced = False
         self._key = key
         self._failpoint = failpoint
         self._lock = threading.RLock()
         self._capacities = extent_capacities(place.spec.capacity_bytes)
         self._grains = grain_count(place.spec.capacity_bytes)
-        self._sealer = GrainSealer(key, place.point)
-        self._buffer = memoryview(b"")
+        self._sealer = RunSealer(GrainSealer(key, place.point), place.entropy)
         self._last_grain = -1
         self._extent: ExtentWriter | None = None
         self._extent_file: DigestedFile | None = None
         self._extents_begun = 0
         self._failed = False
         self._closed = False
-        self._stored_bytes = 0
         self._record: DiskRecord | None = None
-        spec = place.spec
         with ExitStack() as undo:
-            self._resting: list[RestingFile | ReplayFile] = []
-            self._list_file = undo.enter_context(closing(self._create(names.digests_file(spec.key))))
-            self._list = DigestListWriter(self._list_file, key.replica, spec.key, place.point)
-            manifest = self._create(names.manifest_file(spec.key))
-            self._manifest_file = undo.enter_context(closing(DigestedFile(manifest)))
+            self._files = undo.enter_context(closing(DiskFiles(place, key.replica, place.point)))
+            self._manifest_file = DigestedFile(self._files.create(names.manifest_file(place.spec.key)))
             self._manifest = ManifestWriter(self._manifest_file, key, place.point, place.sync, place.entropy)
             if len(self._capacities) > 1:
                 self._write_descriptor()
@@ -142,7 +96,7 @@ class SealedDiskWriter:
             while begin < len(records):
                 number = records[begin].grain // _EXTENT_GRAINS
                 stop = begin + 1
-                while stop < min(len(records), begin + _BATCH_GRAINS) and (
+                while stop < min(len(records), begin + RUN_GRAINS) and (
                     records[stop].grain // _EXTENT_GRAINS == number
                 ):
                     stop += 1
@@ -161,15 +115,9 @@ class SealedDiskWriter:
         if self._extent_file is not None:
             self._extent_file.sync()
         if self._journal is not None and self._fresh:
-            self._sync_names()
+            self._files.sync_names()
             self._journal.step(bytes(self._fresh))
             self._fresh.clear()
-
-    def _sync_names(self) -> None:
-        if not self._names_synced and self._place.resume is not None:
-            self._place.store.sync_folder(self._place.folder)
-            self._place.store.sync_folder(self._place.resume.folder)
-            self._names_synced = True
 
     def rest(self) -> None:
         """Make durable what was appended, and hold neither files nor the sealing buffer until the next append."""
@@ -177,9 +125,8 @@ class SealedDiskWriter:
             if self._record is None:
                 with self._guarded():
                     self._make_durable()
-                    self._buffer = memoryview(b"")
-                    for file in self._resting:
-                        file.rest()
+                    self._sealer.rest()
+                    self._files.rest()
 
     def finish(self) -> None:
         """Complete all files, durable; again does nothing. ``protect`` makes them read-only."""
@@ -208,72 +155,43 @@ class SealedDiskWriter:
     @property
     def stored_bytes(self) -> int:
         """Bytes of the finished files."""
-        return self._stored_bytes
+        return self._files.stored_bytes
 
     def close(self) -> None:
         """Let go of files and memory; what was not finished is lost."""
         with self._lock:
             self._closed = True
-            self._buffer = memoryview(b"")
-            for file in (self._list_file, self._manifest_file, self._extent_file, *self._resting):
-                if file is not None:
-                    file.close()
+            self._sealer.rest()
+            self._files.close()
 
     def protect(self) -> None:
         """Make the finished files read-only for good."""
-        protect(self._place)
+        disk_place.protect(self._place)
 
     def _finish(self) -> DiskRecord:
         spec = self._place.spec
         self._enter_extent(len(self._capacities) - 1)
         self._end_extent()
         root = self._manifest.finish()
-        self._failpoint(FILES_FINISHED)
-        self._settle(names.manifest_file(spec.key), self._manifest_file)
-        self._failpoint(FILES_SYNCED)
-        self._list.finish()
-        self._list_file.sync()
-        self._stored_bytes += self._list_file.position
-        self._list_file.close()
-        self._failpoint(DIGESTS_WRITTEN)
+        self._failpoint(disk_place.FILES_FINISHED)
+        self._files.settle(names.manifest_file(spec.key), self._manifest_file)
+        self._failpoint(disk_place.FILES_SYNCED)
+        self._files.finish_list()
+        self._failpoint(disk_place.DIGESTS_WRITTEN)
         if self._journal is not None:
-            self._sync_names()
-            self._journal.finished(journals.Finished(self._manifest.records, root, self._stored_bytes))
-        self._buffer = memoryview(b"")  # a VM may have 256 disks, and the sync holds their writers to its end
-        for file in self._resting:
-            file.close()
+            self._files.sync_names()
+            self._journal.finished(journals.Finished(self._manifest.records, root, self._files.stored_bytes))
+        self._sealer.rest()  # the sync holds the writers of all its disks to its end
+        self._files.close()
         return DiskRecord(spec, self._place.base_point, self._key.epoch, self._manifest.records, root)
 
     def _seal(self, extent: ExtentWriter, records: Sequence[GrainRecord]) -> None:
-        first = (self._extents_begun - 1) * _EXTENT_GRAINS
-        nonces = self._place.entropy(NONCE_BYTES * len(records))
-        if not self._buffer:
-            self._buffer = memoryview(bytearray(_BATCH_GRAINS * grain_record_bytes(PAYLOAD_MOST_BYTES)))
-        buffer, at = self._buffer, 0
-        placed: list[tuple[int, int]] = []
-        entries = bytearray()
-        fresh = self._fresh if self._journal is not None else bytearray()
-        for place, (grain, kind, digest, data) in enumerate(records):
-            if kind is GrainKind.ZERO:
-                placed.append((grain - first, 0))
-                entries += RECORD.pack(grain, ZERO_DIGEST)
-                fresh += journals.ENTRY.pack(grain, 0, ZERO_DIGEST)
-                continue
-            payload = len(data) + OVERHEAD_BYTES
-            begin = at + GRAIN_MARKER.size
-            end = begin + payload
-            stop = at + grain_record_bytes(payload)
-            GRAIN_MARKER.pack_into(buffer, at, (grain - first) * GRAIN_SECTORS, payload)
-            nonce = nonces[place * NONCE_BYTES : (place + 1) * NONCE_BYTES]
-            self._sealer.seal_into(buffer[begin:end], grain, kind, data, nonce)
-            buffer[end:stop] = bytes(stop - end)
-            placed.append((grain - first, stop - at))
-            entries += RECORD.pack(grain, digest)
-            fresh += journals.ENTRY.pack(grain, stop - at, digest)
-            at = stop
-        extent.add_run(placed, buffer[:at])
+        run = self._sealer.seal(records, (self._extents_begun - 1) * _EXTENT_GRAINS)
+        extent.add_run(run.placed, run.records)
         extent.flush()
-        self._manifest.add(bytes(entries))
+        self._manifest.add(run.manifest)
+        if self._journal is not None:
+            self._fresh += run.journal
 
     def _enter_extent(self, number: int) -> ExtentWriter:
         """The writer of extent ``number``, from 0; extents before it are completed, empty ones included."""
@@ -290,35 +208,20 @@ class SealedDiskWriter:
     def _end_extent(self) -> None:
         if self._extent is not None and self._extent_file is not None:
             self._extent.finish()
-            self._settle(self._extent_name(self._extents_begun - 1), self._extent_file)
+            self._files.settle(self._extent_name(self._extents_begun - 1), self._extent_file)
             self._extent = self._extent_file = None
-
-    def _settle(self, name: str, file: DigestedFile) -> None:
-        """Make a complete file durable and read-only, and list it."""
-        file.sync()
-        self._list.add(name, file.position, file.digests())
-        self._stored_bytes += file.position
-        file.close()
 
     def _write_descriptor(self) -> None:
         name = names.disk_file(self._place.spec.key)
         with closing(DigestedFile(self._create_extent(name))) as file:
             file.append([self._descriptor().encode()])
-            self._settle(name, file)
-
-    def _create(self, name: str) -> RestingFile:
-        resume = self._place.resume
-        make = RestingFile.anew if resume is not None and resume.reopened else RestingFile
-        file = make(self._place.store, self._path(name))
-        self._resting.append(file)
-        self._names_synced = False
-        return file
+            self._files.settle(name, file)
 
     def _create_extent(self, name: str) -> RestingFile | ReplayFile:
         if self._extent_files is None:
-            return self._create(name)
-        self._replayed = self._extent_files(self._path(name))
-        self._resting.append(self._replayed)
+            return self._files.create(name)
+        self._replayed = self._extent_files(self._place.path(name))
+        self._files.hold(self._replayed)
         return self._replayed
 
     def keep_journal(self, resume: ResumePlace, frames: int, position: int) -> None:
@@ -327,9 +230,9 @@ class SealedDiskWriter:
         path = resume.journal(place.spec.key)
         if position:
             file = RestingFile(place.store, path, position)
+            self._files.hold(file)
         else:
-            file = (RestingFile.anew if resume.reopened else RestingFile)(place.store, path)
-        self._resting.append(file)
+            file = self._files.create_at(path)
         seal = journals.Seal(self._key, place.point, place.sync, resume.about, place.entropy)
         self._journal = journals.JournalWriter(file, seal, frames)
 
@@ -354,15 +257,7 @@ class SealedDiskWriter:
         within = grain - number * _EXTENT_GRAINS
         record, payload = b"", None
         if size:
-            record = self._replayed.read_at(extent.next_position(within), size)
-            if len(record) != size or size < GRAIN_MARKER.size:
-                raise ReplayError("a file is too short")
-            sector, length = GRAIN_MARKER.unpack_from(record)
-            if sector != within * GRAIN_SECTORS or grain_record_bytes(length) != size:
-                raise ReplayError("a record is another grain's")
-            payload = memoryview(record)[GRAIN_MARKER.size : GRAIN_MARKER.size + length]
-            if any(record[GRAIN_MARKER.size + length :]):
-                raise ReplayError("a record's padding is not empty")
+            record, payload = self._replayed.grain(extent.next_position(within), within, size)
         extent.add(within, record)
         extent.flush()
         self._manifest.add(RECORD.pack(grain, digest))
@@ -381,9 +276,6 @@ class SealedDiskWriter:
     def _extent_name(self, number: int) -> str:
         return names.extent_file(self._place.spec.key, number + 1, len(self._capacities))
 
-    def _path(self, name: str) -> str:
-        return f"{self._place.folder}/{name}"
-
     @contextmanager
     def _guarded(self) -> Iterator[None]:
         """Hold the lock; anything but a refusal ends the writer."""
@@ -401,11 +293,3 @@ class SealedDiskWriter:
             except BaseException:
                 self._failed = True
                 raise
-
-
-def protect(place: DiskPlace) -> None:
-    """Make the finished files of a disk read-only for good."""
-    own = (f"disk-{place.spec.key}.", f"disk-{place.spec.key}-")
-    for name in place.store.names(place.folder):
-        if name.startswith(own):
-            place.store.protect(f"{place.folder}/{name}")

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from common.errors import NotFoundError
 from common.grain import digest, grain_count
 from target_appliance.recovery import journal
-from target_appliance.recovery.disk_writer import DiskPlace, Failpoint, SealedDiskWriter, protect
+from target_appliance.recovery.disk_place import DiskPlace, Failpoint, protect
+from target_appliance.recovery.disk_writer import SealedDiskWriter
 from target_appliance.recovery.journal import ENTRY, Finished, Seal
 from target_appliance.recovery.replay_file import ReplayError, ReplayFile
 from target_appliance.recovery.types import DiskRecord

@@ -7,7 +7,7 @@ from common.closing import Closing
 from common.errors import NotFoundError
 from target_appliance.recovery.resting_file import RestingFile
 from target_appliance.store.port import ReadFile, Store
-from target_appliance.vmdk.layout import SECTOR_BYTES
+from target_appliance.vmdk.layout import GRAIN_MARKER, GRAIN_SECTORS, SECTOR_BYTES, grain_record_bytes
 
 _HEAD: Final = SECTOR_BYTES
 """Bytes at the beginning that are rewritten when a file is complete, so that they may be of either kind."""
@@ -39,6 +39,23 @@ class ReplayFile(Closing):
     def read_at(self, offset: int, length: int) -> bytes:
         """What is there."""
         return self._reader.read_at(offset, length)
+
+    def grain(self, position: int, within: int, size: int) -> tuple[bytes, memoryview]:
+        """The record of ``size`` bytes at ``position``, and its payload.
+
+        Raises:
+            ReplayError: it is not that of grain ``within`` of the extent.
+        """
+        record = self.read_at(position, size)
+        if len(record) != size or size < GRAIN_MARKER.size:
+            raise ReplayError("a file is too short")
+        sector, length = GRAIN_MARKER.unpack_from(record)
+        if sector != within * GRAIN_SECTORS or grain_record_bytes(length) != size:
+            raise ReplayError("a record is another grain's")
+        end = GRAIN_MARKER.size + length
+        if any(record[end:]):
+            raise ReplayError("a record's padding is not empty")
+        return record, memoryview(record)[GRAIN_MARKER.size : end]
 
     def append(self, pieces: Sequence[bytes | bytearray | memoryview]) -> None:
         """See WriteFile. Raises ReplayError."""

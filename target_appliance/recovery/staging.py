@@ -14,15 +14,15 @@ from common.clock import Clock
 from common.errors import AlreadyExistsError, FencedError, InvalidInputError, PreconditionError
 from common.ids import AgentId, DiskKey, PointNumber, ReplicaId, SyncId, TenantId
 from target_appliance.recovery import names, parked, record_file, small_file
-from target_appliance.recovery.disk_writer import (
+from target_appliance.recovery.disk_place import (
     DIGESTS_WRITTEN,
     FILES_FINISHED,
     FILES_SYNCED,
     DiskPlace,
     Failpoint,
     ResumePlace,
-    SealedDiskWriter,
 )
+from target_appliance.recovery.disk_writer import SealedDiskWriter
 from target_appliance.recovery.replay import FinishedDisk, restored
 from target_appliance.recovery.types import (
     NO_PARENT_HASH,
