@@ -39,7 +39,7 @@ demo: setup ## two sites on this machine, an encrypted VM replicated, the source
 	$(PY) -m tests.demo
 
 test: setup ## all tests, with branch coverage of the three packages held at 90 % or more
-	@scripts/need.sh tests qemu-img=qemu-utils
+	@scripts/need.sh tests qemu-img=qemu-utils softhsm2-util=softhsm2
 	$(PY) -m pytest -n $(JOBS) --dist worksteal --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
 
 lint: setup ## every check without a test run: style, types, imports, generated files, scripts, units, containers
@@ -67,6 +67,7 @@ lock: $(VENV_READY) ## requirements.lock from pyproject.toml, and the part of it
 	$(PY) -m pip install --quiet --upgrade --target build/uv uv
 	$(UV_COMPILE) --all-extras --output-file requirements.lock pyproject.toml
 	$(UV_COMPILE) --constraint requirements.lock --output-file deploy/requirements.lock pyproject.toml
+	echo python-pkcs11 | $(UV_COMPILE) --constraint requirements.lock --output-file deploy/pkcs11.lock -
 
 clean: ## removes .venv, build and caches
 	rm -rf .venv build dist .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

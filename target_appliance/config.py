@@ -5,13 +5,16 @@ An unknown key is an error. Relative paths are relative to the folder of the fil
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, Field, model_validator
 
 from common.address import HostPort
 from common.config import ConfigPath, Section
 
+S = TypeVar("S", bound=Section)
+
+_CREDENTIAL = r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$"
 _TRUST_DOMAIN = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,253}[a-z0-9])?")
 
 
@@ -19,6 +22,13 @@ def _trust_domain(text: str) -> str:
     if not _TRUST_DOMAIN.fullmatch(text):
         raise ValueError("should be a SPIFFE trust domain: lower-case letters, digits, dots, hyphens, underscores")
     return text
+
+
+def _require_one(section: S, file: str) -> S:
+    """A secret comes from one place. Raises ValueError."""
+    if (getattr(section, file) is None) == (getattr(section, "credential", None) is None):
+        raise ValueError(f"should name exactly one of {file} and credential")
+    return section
 
 
 class Listen(Section):
@@ -47,21 +57,35 @@ class EmbeddedSettings(Section):
 
     file: ConfigPath
     passphrase_file: ConfigPath | None = None
-    credential: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$")
+    credential: str | None = Field(default=None, pattern=_CREDENTIAL)
     """Name of a systemd credential that holds the passphrase."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if (self.passphrase_file is None) == (self.credential is None):
-            raise ValueError("should name exactly one of passphrase_file and credential")
-        return self
+        return _require_one(self, "passphrase_file")
+
+
+class Pkcs11Settings(Section):
+    """A token behind a PKCS#11 library: an HSM, or SoftHSM."""
+
+    module: ConfigPath
+    """The library that came with the HSM's client software."""
+    token_label: str = Field(min_length=1, max_length=32)
+    pin_file: ConfigPath | None = None
+    credential: str | None = Field(default=None, pattern=_CREDENTIAL)
+    """Name of a systemd credential that holds the PIN."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        return _require_one(self, "pin_file")
 
 
 class KmsSettings(Section):
     """Which key server, and how to reach it. There is no default: keys are never kept somewhere by accident."""
 
-    driver: Literal["kmip", "embedded"]
+    driver: Literal["kmip", "pkcs11", "embedded"]
     kmip: KmipSettings | None = None
+    pkcs11: Pkcs11Settings | None = None
     embedded: EmbeddedSettings | None = None
 
     @model_validator(mode="after")

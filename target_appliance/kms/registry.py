@@ -1,10 +1,11 @@
 """From configuration to a driver. Drivers are imported only when chosen: each brings its own heavy libraries."""
 
+import functools
 from typing import TypeVar
 
 from common.clock import Clock
 from common.errors import ConfigError
-from target_appliance.config import KmsSettings
+from target_appliance.config import KmsSettings, Pkcs11Settings
 from target_appliance.kms.port import Kms
 
 S = TypeVar("S")
@@ -21,8 +22,10 @@ def create(settings: KmsSettings, clock: Clock) -> Kms:
         from target_appliance.kms.kmip.driver import KmipKms  # noqa: PLC0415
 
         return KmipKms(_described(settings.kmip), clock)
+    if settings.driver == "pkcs11":
+        return _pkcs11(_described(settings.pkcs11))
     from target_appliance.kms.embedded import EmbeddedKms  # noqa: PLC0415
-    from target_appliance.kms.passphrase import read_passphrase  # noqa: PLC0415
+    from target_appliance.kms.secret import read_passphrase  # noqa: PLC0415
 
     embedded = _described(settings.embedded)
     return EmbeddedKms.open(embedded.file, read_passphrase(embedded))
@@ -37,12 +40,28 @@ def prepare(settings: KmsSettings) -> None:
     if settings.driver != "embedded":
         return
     from target_appliance.kms.embedded import EmbeddedKms  # noqa: PLC0415
-    from target_appliance.kms.passphrase import read_passphrase  # noqa: PLC0415
+    from target_appliance.kms.secret import read_passphrase  # noqa: PLC0415
 
     embedded = _described(settings.embedded)
     passphrase = read_passphrase(embedded)
     if not embedded.file.exists():
         EmbeddedKms.create(embedded.file, passphrase)
+
+
+def _pkcs11(settings: Pkcs11Settings) -> Kms:
+    try:
+        from target_appliance.kms.pkcs11.driver import Pkcs11Kms  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        if error.name != "pkcs11":
+            raise
+        raise ConfigError(
+            "the KMS driver pkcs11 needs the package python-pkcs11, which is not installed",
+            subject="config kms.driver",
+            next_step="install the appliance as keysapart[pkcs11]",
+        ) from None
+    from target_appliance.kms.secret import read_pin  # noqa: PLC0415
+
+    return Pkcs11Kms(settings, functools.partial(read_pin, settings))
 
 
 def _described(section: S | None) -> S:

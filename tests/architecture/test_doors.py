@@ -18,7 +18,7 @@ FILES_ELSEWHERE = {
     "target_appliance/audit/": "the audit log, in state_dir",
     "target_appliance/identity/": "the authority's key and certificates, in state_dir",
     "target_appliance/kms/embedded.py": "the sealed key file",
-    "target_appliance/kms/passphrase.py": "the passphrase",
+    "target_appliance/kms/secret.py": "passphrase and PIN",
     "target_appliance/seed/source_file.py": "images that the operator brought, only read",
     "target_appliance/set_up.py": "init and tenants add: state_dir and the agent's files",
 }
@@ -40,7 +40,7 @@ NO_FILE = {"os.cpu_count", "os.getpid", "os.urandom", "os.fspath"}
 ENVIRONMENT = {"environ", "environb", "getenv", "putenv"}
 ENVIRONMENT_ALLOWED = {
     "source_agent/daemon/notify.py": "systemd says there where it listens",
-    "target_appliance/kms/passphrase.py": "systemd says there where credentials are",
+    "target_appliance/kms/secret.py": "systemd says there where credentials are",
 }
 
 CLOCKS = {"time.time", "time.monotonic", "time.sleep", "datetime.now", "datetime.utcnow", "datetime.datetime.now"}

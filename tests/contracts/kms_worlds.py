@@ -1,16 +1,18 @@
 """Each key server with its administrator's door, for the contract suite."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from common.clock import SystemClock
-from target_appliance.config import KmipSettings
+from target_appliance.config import KmipSettings, Pkcs11Settings
 from target_appliance.kms.embedded import EmbeddedKms
 from target_appliance.kms.kmip.driver import KmipKms
 from target_appliance.kms.lazy import LazyKms
 from target_appliance.kms.memory import MemoryKms
+from target_appliance.kms.pkcs11.driver import Pkcs11Kms
 from target_appliance.kms.port import KekState
 from tests.faults.kms import FaultKms
+from tests.lab import softhsm
 from tests.lab.kmip import KmipSite
 
 PASSPHRASE = b"correct horse battery staple"
@@ -23,6 +25,8 @@ class World:
     kms: Any
     retire: Any
     """Takes a key's id and the state that it is to have."""
+    called: dict[KekState, KekState] = field(default_factory=dict)
+    """What the server calls a state for which it has no word."""
 
     def close(self):
         self.kms.close()
@@ -71,4 +75,21 @@ def kmip(site, _folder):
     return World(KmipKms(kmip_settings(site), SystemClock()), lambda kek, state: doors[state](kek))
 
 
-WORLDS = {"memory": memory, "faults": faults, "lazy": lazy, "embedded": embedded, "kmip": kmip}
+def pkcs11(_site, _folder):
+    hsm = softhsm.of_process()
+    settings = Pkcs11Settings.model_validate(
+        {"module": str(hsm.module), "token_label": softhsm.LABEL, "pin_file": str(hsm.pin_file)}
+    )
+    doors = {
+        KekState.DEACTIVATED: hsm.deactivate,
+        KekState.COMPROMISED: hsm.deactivate,
+        KekState.DESTROYED: hsm.destroy,
+    }
+    return World(
+        Pkcs11Kms(settings, lambda: softhsm.PIN),
+        lambda kek, state: doors[state](kek),
+        {KekState.COMPROMISED: KekState.DEACTIVATED},
+    )
+
+
+WORLDS = {"memory": memory, "faults": faults, "lazy": lazy, "embedded": embedded, "kmip": kmip, "pkcs11": pkcs11}

@@ -18,8 +18,8 @@ from target_appliance.kms import registry
 from target_appliance.kms.embedded import EmbeddedKms
 from target_appliance.kms.lazy import LazyKms
 from target_appliance.kms.memory import MemoryKms
-from target_appliance.kms.passphrase import read_passphrase
 from target_appliance.kms.port import KekState
+from target_appliance.kms.secret import read_passphrase
 from target_appliance.kms.software import SoftwareKek
 
 PASSPHRASE = b"correct horse battery staple"
