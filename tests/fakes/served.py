@@ -14,6 +14,7 @@ from target_appliance.catalog.register import agent_row
 from target_appliance.config import Limits
 from target_appliance.identity.authn import identify
 from target_appliance.identity.authority import Authority
+from target_appliance.identity.names import Role
 from target_appliance.kms.memory import MemoryKms
 from target_appliance.receive.desk import SyncDesk
 from target_appliance.recovery.vault import Vault
@@ -35,11 +36,11 @@ class Served:
     kms: MemoryKms
     store: Store
 
-    def admit(self, tenant: str, agent: str) -> TlsFiles:
-        """Files of a new agent of ``tenant``."""
+    def admit(self, tenant: str, agent: str, role: Role = Role.AGENT) -> TlsFiles:
+        """Files of a new caller of ``tenant``."""
         clock = SystemClock()
         self.behind.catalog.add_tenant(TenantId(tenant))
-        issued = self.behind.authority.issue_agent(TenantId(tenant), AgentId(agent))
+        issued = self.behind.authority.issue_agent(TenantId(tenant), AgentId(agent), role)
         row = agent_row(
             identify(issued.certificate_pem, self.behind.authority.trust, clock.now()), issued.certificate_pem
         )
