@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +17,10 @@ from common.clock import Clock, SystemClock
 from common.errors import BusyError, InternalError
 from common.hardening import harden
 from common.health.serve import health_port
+from target_appliance.audit.event import Event, Fact, What
+from target_appliance.audit.keys import AuditedKms
+from target_appliance.audit.log import APPLIANCE, AuditLog
+from target_appliance.audit.recorder import Recorder
 from target_appliance.catalog.catalog import Catalog
 from target_appliance.config import ApplianceConfig
 from target_appliance.identity.authority import Authority
@@ -55,7 +60,8 @@ def serve(
         harden()
         authority = Authority.open(config.authority_dir, config.trust_domain, clock)
         life.enter_context(_only_one(config.state_dir))
-        kms = registry.create(config.kms, clock)
+        recorder = life.enter_context(_audited(config, clock))
+        kms = AuditedKms(registry.create(config.kms, clock), recorder.log)
         life.callback(kms.close)
         store = PosixStore(config.store_dir)
         life.callback(store.close)
@@ -64,7 +70,7 @@ def serve(
         vault = Vault(store, kms, clock, failpoint)
         park_seconds = config.sync.park_hours * 3600
         _recover(vault, catalog, keep_parked=park_seconds > 0)
-        behind = Behind(vault, catalog, authority, clock, config.limits, park_seconds, config.listen.names)
+        behind = Behind(vault, catalog, authority, clock, config.limits, park_seconds, config.listen.names, recorder)
         port = life.enter_context(data_port(behind, config.listen.data))
         checks = {
             "kms": kms.probe,
@@ -78,8 +84,26 @@ def serve(
         )
         while not stopping.wait(_SWEEP_SECONDS):
             port.desk.settle_silent()
+            recorder.settle()
         _log.info("stopping")
     _log.info("stopped")
+
+
+@contextmanager
+def _audited(config: ApplianceConfig, clock: Clock) -> Iterator[Recorder]:
+    """The audit log, with a line for the start and one for the stop.
+
+    Raises:
+        StoreError, StoreFullError: it cannot be written.
+    """
+    recorder = Recorder(AuditLog(config.audit_dir, clock, head_every=config.audit.head_every), clock)
+    facts: dict[str, Fact] = {"version": version("keysapart"), "data": config.listen.data}
+    recorder.record(Event(What.SERVE_STARTED, APPLIANCE, "appliance", facts=facts), strict=True)
+    try:
+        yield recorder
+    finally:
+        recorder.record(Event(What.SERVE_STOPPED, APPLIANCE, "appliance"), strict=False)
+        recorder.settle(last=True)
 
 
 @contextmanager

@@ -8,6 +8,8 @@ from common.clock import SystemClock
 from common.errors import NotFoundError
 from common.hardening import harden
 from common.ids import parse_tenant
+from target_appliance.audit.commands import audit_log
+from target_appliance.audit.keys import AuditedKms
 from target_appliance.catalog.catalog import Catalog
 from target_appliance.catalog.model import ReplicaRow
 from target_appliance.config import ApplianceConfig
@@ -58,7 +60,7 @@ def opened(config: ApplianceConfig) -> Iterator[AtRest]:
         authority = Authority.open(config.authority_dir, config.trust_domain, clock)
         store = PosixStore(config.store_dir)
         life.callback(store.close)
-        kms = LazyKms(lambda: registry.create(config.kms, clock))
+        kms = AuditedKms(LazyKms(lambda: registry.create(config.kms, clock)), audit_log(config))
         life.callback(kms.close)
         catalog = life.enter_context(Catalog.open(config.catalog, clock))
         yield AtRest(Vault(store, kms, clock), catalog, authority)

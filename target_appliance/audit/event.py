@@ -35,15 +35,18 @@ class What(enum.StrEnum):
     """Without a point."""
     DISK_WRITTEN = "disk-written"
     MANIFEST_READ = "manifest-read"
+    DISK_READ = "disk-read"
+    """By a tenant's operator, in the clear."""
     CALL = "call"
     """An audited RPC that has no word of its own."""
 
     KEK_CREATED = "kek-created"
+    KEK_DESTROYED = "kek-destroyed"
     DEK_WRAPPED = "dek-wrapped"
     DEK_UNWRAPPED = "dek-unwrapped"
 
     COMMAND = "command"
-    """A command of the operator's that changes or reads something; the object names it."""
+    """A command that changes or reads something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +54,9 @@ class Who:
     """Who acts."""
 
     role: str
-    """agent, operator, admin; ``appliance`` for what it does of itself, ``stranger`` for whom it does not know."""
+    """agent or operator of a tenant, ``admin`` for commands, ``appliance`` for what it does of itself, ``stranger``."""
     actor: str | None = None
-    """The agent's or operator's id; of a command the operating system's user."""
+    """The agent's or operator's id; the operating system's user; a stranger's certificate."""
     tenant: TenantId | None = None
     """Whose data it is about."""
 
@@ -84,7 +87,7 @@ class Event:
             "what": self.what.value,
             "role": self.who.role,
             "actor": self.who.actor and _bounded(self.who.actor),
-            "tenant": self.who.tenant,
+            "tenant": self.who.tenant and _bounded(self.who.tenant),
             "object": _bounded(self.object),
             "outcome": self.outcome,
             "facts": {name: _bounded(value) if isinstance(value, str) else value for name, value in self.facts.items()},

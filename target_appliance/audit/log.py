@@ -90,7 +90,7 @@ class AuditLog:
                     return self._append(members)
             except OSError as error:
                 self._where = None
-                raise _unwritable(self._place, error) from error
+                raise _unwritable(error) from error
 
     def head(self) -> chain.Head | None:
         """The newest line's; None while there is none.
@@ -105,7 +105,7 @@ class AuditLog:
                 with folder.locked(self._place, shared=True):
                     return self._tail()[0]
             except OSError as error:
-                raise _unwritable(self._place, error) from error
+                raise _unwritable(error) from error
 
     def _append(self, events: Sequence[dict[str, Fact]]) -> chain.Head:
         head, path, torn = self._tail()
@@ -175,9 +175,9 @@ class AuditLog:
     def _refuse_older(self, head: chain.Head | None) -> None:
         known = self._known
         if known is not None and (head is None or head.sequence < known.sequence):
-            raise _altered(self._place, f"it ended in line {known.sequence} before, which is gone")
+            raise _altered(f"it ended in line {known.sequence} before, which is gone")
         if known is not None and head is not None and head.sequence == known.sequence and head != known:
-            raise _altered(self._place, f"line {known.sequence} is another one than before")
+            raise _altered(f"line {known.sequence} is another one than before")
 
 
 def _last_line(path: Path) -> tuple[chain.Line | None, bytes]:
@@ -201,7 +201,7 @@ def _last_line(path: Path) -> tuple[chain.Line | None, bytes]:
             return chain.decode(raw + b"\n"), content[rest:]
         rest -= len(raw) + 1
     if start:
-        raise _altered(path.parent, f"{path.name} does not end in a line")
+        raise _altered(f"{path.name} does not end in a line")
     return None, content
 
 
@@ -214,19 +214,19 @@ def _whole(line: bytes, before: chain.Head | None) -> chain.Head | None:
     return found.head if chain.follows(found, before) else None
 
 
-def _unwritable(place: Path, error: OSError) -> StoreError | StoreFullError:
+def _unwritable(error: OSError) -> StoreError | StoreFullError:
     full = error.errno in {errno.ENOSPC, errno.EDQUOT}
     kind = StoreFullError if full else StoreError
     return kind(
-        f"the audit log in {place} cannot be written ({error.strerror or error}), so nothing new is accepted or read",
+        f"the audit log cannot be written ({error.strerror or error}), so nothing new is accepted or read",
         subject="audit log",
         next_step="make room on its volume" if full else "look at its volume and at the permissions of the folder",
     )
 
 
-def _altered(place: Path, why: str) -> StoreError:
+def _altered(why: str) -> StoreError:
     return StoreError(
-        f"the audit log in {place} was altered ({why}), so nothing new is accepted or read",
+        f"the audit log was altered ({why}), so nothing new is accepted or read",
         subject="audit log",
         next_step="run target-appliance audit verify; to go on, move the folder away and keep it as evidence",
     )

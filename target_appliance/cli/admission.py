@@ -45,8 +45,10 @@ def _suspend(context: typer.Context, name: Name, as_json: AsJson = False) -> Non
     """
     with edge(as_json=as_json):
         from target_appliance.admission import opened  # noqa: PLC0415
+        from target_appliance.audit.commands import audited  # noqa: PLC0415
 
-        with opened(configured(context)) as admission:
+        config = configured(context)
+        with audited(config, "tenants suspend", f"tenant {name}", name), opened(config) as admission:
             _show(admission.suspend(name), as_json=as_json)
 
 
@@ -54,8 +56,10 @@ def _resume(context: typer.Context, name: Name, as_json: AsJson = False) -> None
     """Take a suspension back."""
     with edge(as_json=as_json):
         from target_appliance.admission import opened  # noqa: PLC0415
+        from target_appliance.audit.commands import audited  # noqa: PLC0415
 
-        with opened(configured(context)) as admission:
+        config = configured(context)
+        with audited(config, "tenants resume", f"tenant {name}", name), opened(config) as admission:
             _show(admission.resume(name), as_json=as_json)
 
 
@@ -75,11 +79,13 @@ def _limit(
     """
     with edge(as_json=as_json):
         from target_appliance.admission import opened  # noqa: PLC0415
+        from target_appliance.audit.commands import audited  # noqa: PLC0415
 
         def change(limits: "TenantLimits") -> "TenantLimits":
             return changed(limits, quota_gib, max_vms, max_streams, bandwidth_mib)
 
-        with opened(configured(context)) as admission:
+        config = configured(context)
+        with audited(config, "tenants limit", f"tenant {name}", name), opened(config) as admission:
             _show(admission.limit(name, change), as_json=as_json)
 
 
@@ -91,9 +97,12 @@ def _revoke(
     """Let an agent, or an operator, in no more, for good; what it runs ends within a minute."""
     with edge(as_json=as_json):
         from target_appliance.admission import opened  # noqa: PLC0415
+        from target_appliance.audit.commands import audited  # noqa: PLC0415
 
-        with opened(configured(context)) as admission:
+        config = configured(context)
+        with audited(config, "agents revoke", f"agent {agent}") as told, opened(config) as admission:
             row = admission.revoke(agent)
+            told.facts["of_tenant"] = row.tenant
         lines = [f"{row.role} {row.agent} of tenant {row.tenant} is revoked; the tenant's replicas stay"]
         emit({"agent": row.agent, "tenant": row.tenant, "revoked": row.revoked}, lines, as_json=as_json)
 
@@ -110,9 +119,12 @@ def _add_operator(
     """Issue a certificate that lists and reads a tenant's replicas, in the clear, and changes nothing."""
     with edge(as_json=as_json):
         from target_appliance.admission import opened  # noqa: PLC0415
+        from target_appliance.audit.commands import audited  # noqa: PLC0415
 
-        with opened(configured(context)) as admission:
+        config = configured(context)
+        with audited(config, "operators add", f"tenant {name}", name) as told, opened(config) as admission:
             identity = admission.add_operator(name, out)
+            told.facts["operator"] = identity.agent
         result = {
             "tenant": identity.tenant,
             "operator": identity.agent,

@@ -10,6 +10,7 @@ from common.errors import EXIT_DAMAGED, EXIT_OK, EXIT_TRY_LATER
 from target_appliance.cli.options import AsJson, ReplicaName, Tenant, configured
 
 if TYPE_CHECKING:
+    from target_appliance.audit.event import Fact
     from target_appliance.recovery.findings import Report
 
 PointOption = Annotated[int | None, typer.Option("--point", metavar="N", help="A point; the newest if left out.")]
@@ -41,11 +42,17 @@ def _verify(  # noqa: PLR0917  a command's options
         from common.ids import parse_point  # noqa: PLC0415
         from common.progress import counted  # noqa: PLC0415
         from target_appliance.at_rest import opened  # noqa: PLC0415
+        from target_appliance.audit.commands import audited  # noqa: PLC0415
 
-        with opened(configured(context)) as held:
+        config = configured(context)
+        with opened(config) as held:
             row = held.find_replica(replica, tenant)
             total = None if point is not None else row.stored_bytes
-            with counted(f"verify {row.vm_name}", total) as progress:
+            about = f"replica {row.replica}"
+            with (
+                audited(config, "verify", about, row.tenant, with_key=not without_key) as told,
+                counted(f"verify {row.vm_name}", total) as progress,
+            ):
                 report = held.vault.verify(
                     row.tenant,
                     row.replica,
@@ -54,8 +61,22 @@ def _verify(  # noqa: PLR0917  a command's options
                     progress=progress,
                     committed=[one.number for one in held.catalog.points(row.tenant, row.replica)],
                 )
+                told.facts.update(_verified(report))
+                told.outcome = "DAMAGED" if report.damaged else "STORE" if report.unreachable else told.outcome
         emit(_report(report), _lines(report), as_json=as_json)
         raise typer.Exit(EXIT_DAMAGED if report.damaged else EXIT_TRY_LATER if report.unreachable else EXIT_OK)
+
+
+def _verified(report: "Report") -> "dict[str, Fact]":
+    """For the audit log, and so for evidence."""
+    spans = {"first_point": min(report.points, default=None), "last_point": max(report.points, default=None)}
+    return {
+        **spans,
+        "points": len(report.points),
+        "bytes": report.bytes,
+        "grains": report.grains,
+        "findings": len(report.findings),
+    }
 
 
 def _report(report: "Report") -> dict[str, Any]:
@@ -112,6 +133,7 @@ def _export(  # noqa: PLR0917  a command's options
         from common.ids import parse_disk_key, parse_point  # noqa: PLC0415
         from common.progress import counted  # noqa: PLC0415
         from target_appliance.at_rest import opened  # noqa: PLC0415
+        from target_appliance.audit.commands import audited  # noqa: PLC0415
         from target_appliance.recovery.export.forms import Form  # noqa: PLC0415
 
         if form not in set(Form):
@@ -119,13 +141,18 @@ def _export(  # noqa: PLR0917  a command's options
                 f"{form!r} is not a format", subject="format", next_step=f"give one of {', '.join(Form)}"
             )
         key = parse_disk_key(disk)
-        with opened(configured(context)) as held:
+        config = configured(context)
+        with opened(config) as held:
             row = held.find_replica(replica, tenant)
             number = parse_point(point if point is not None else row.newest or 0)
             record = held.vault.point(row.tenant, row.replica, number)
             found = record.disk(key)
             capacity = found.spec.capacity_bytes if found else None
-            with counted(f"export disk {key}", capacity) as progress:
+            about = f"replica {row.replica}"
+            with (
+                audited(config, "export", about, row.tenant, point=number, disk=key, form=form),
+                counted(f"export disk {key}", capacity) as progress,
+            ):
                 files = held.vault.export(
                     row.tenant, row.replica, key, number, form=Form(form), path=out, progress=progress
                 )

@@ -93,10 +93,11 @@ def _rebuild(context: typer.Context, as_json: AsJson = False) -> None:
     with edge(as_json=as_json):
         from target_appliance.admission import restore  # noqa: PLC0415
         from target_appliance.at_rest import opened  # noqa: PLC0415
+        from target_appliance.audit.commands import audited  # noqa: PLC0415
         from target_appliance.set_up import register_issued  # noqa: PLC0415
 
         config = configured(context)
-        with opened(config) as held:
+        with audited(config, "catalog rebuild"), opened(config) as held:
             found = held.catalog.rebuild(held.vault)
             restore(config, held.catalog)
             agents = register_issued(held.authority, held.catalog)

@@ -52,6 +52,7 @@ def _import(  # noqa: PLR0917  a command's options
         from common.ids import parse_replica, parse_tenant  # noqa: PLC0415
         from common.progress import counted  # noqa: PLC0415
         from target_appliance.at_rest import opened  # noqa: PLC0415
+        from target_appliance.audit.commands import audited  # noqa: PLC0415
         from target_appliance.seed.image import open_image  # noqa: PLC0415
         from target_appliance.seed.importer import Seed, import_seed  # noqa: PLC0415
 
@@ -61,9 +62,12 @@ def _import(  # noqa: PLR0917  a command's options
         with ExitStack() as life:
             images = {key: life.enter_context(open_image(path)) for key, path in sorted(paths.items())}
             capacity = sum(image.capacity_bytes for image in images.values())
-            held = life.enter_context(opened(configured(context)))
+            config = configured(context)
+            told = life.enter_context(audited(config, "seed import", f"replica {wanted}", owner))
+            held = life.enter_context(opened(config))
             progress = life.enter_context(counted(f"seed {name}", capacity))
             made = import_seed(held.vault, held.catalog, SystemClock(), Seed(owner, wanted, name, images), progress)
+            told.facts.update(point=made.number, record_hash=made.record_hash.hex())
         result = {
             "tenant": owner,
             "replica": wanted,

@@ -25,10 +25,13 @@ def _init(context: typer.Context, as_json: AsJson = False) -> None:
     Run it once. It leaves an appliance that is there already alone.
     """
     with edge(as_json=as_json):
+        from target_appliance.audit.commands import audited  # noqa: PLC0415
         from target_appliance.set_up import initialise  # noqa: PLC0415
 
         config = configured(context)
         made = initialise(config)
+        with audited(config, "init"):
+            pass  # there was no log before
         kms = f"{made.kms} is ready" if made.kms_trouble is None else f"WARNING: {made.kms_trouble}"
         lines = [
             f"certificate authority of {config.trust_domain}: {config.authority_dir}",
@@ -66,9 +69,13 @@ def _add(
     Run it again for another agent of the same tenant, with another folder.
     """
     with edge(as_json=as_json):
+        from target_appliance.audit.commands import audited  # noqa: PLC0415
         from target_appliance.set_up import add_tenant  # noqa: PLC0415
 
-        added = add_tenant(configured(context), name, out)
+        config = configured(context)
+        with audited(config, "tenants add", f"tenant {name}", name) as told:
+            added = add_tenant(config, name, out)
+            told.facts["agent"] = added.agent
         what = "registered tenant" if added.new else "tenant was registered before:"
         lines = [
             f"{what} {added.tenant}",

@@ -5,6 +5,7 @@ Holds no wire types: the service translates.
 
 import threading
 from collections import Counter
+from collections.abc import Callable
 from typing import Final
 
 from common import log
@@ -21,6 +22,7 @@ from target_appliance.recovery.vault import Vault
 
 _log = log.get("replication")
 
+_SUPERSEDED: Final = "a newer sync of this VM took over"
 _MOST_PARKED: Final = 64
 """Syncs of one tenant that may wait for their agents: each keeps up to a few MiB for every disk."""
 
@@ -35,6 +37,7 @@ class SyncDesk:
         allowance: what each tenant may take.
         clock: for silence and for durations.
         park_seconds: how long a sync whose agent is silent may wait for it; 0 for not at all.
+        ended: told of each sync that ends without a point, and why.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class SyncDesk:
         clock: Clock,
         *,
         park_seconds: float,
+        ended: Callable[[OpenSync, str], None],
     ) -> None:
         self._vault = vault
         self._catalog = catalog
@@ -53,6 +57,7 @@ class SyncDesk:
         self._allowance = allowance
         self._clock = clock
         self._park_seconds = park_seconds
+        self._ended = ended
         self._reopening = threading.Lock()
         self._started = clock.monotonic()
         self._swept = False
@@ -78,7 +83,8 @@ class SyncDesk:
         now = self._clock.monotonic()
         entry = OpenSync(sync, caller, replica, header.vm_name, staged, lease, share, renewed=now, heard=now)
         for older in self._syncs.add(entry):
-            if self._syncs.remove(older, "a newer sync of this VM took over"):
+            if self._syncs.remove(older, _SUPERSEDED):
+                self._ended(older, _SUPERSEDED)
                 older.staged.discard()
         self._vault.sweep_staging(caller.tenant, replica, keep=(sync,))  # what an earlier process parked
         _log.info(
@@ -126,6 +132,7 @@ class SyncDesk:
         """The sync is over, and nothing comes of it; harmless when it is already."""
         if not self._syncs.remove(entry, why):
             return
+        self._ended(entry, why)
         try:
             entry.staged.discard()
             self._catalog.release(entry.lease)

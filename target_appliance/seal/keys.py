@@ -61,6 +61,28 @@ Entropy = Callable[[int], bytes]
 """So many random bytes: ``os.urandom``. With any other, nonces may repeat and AES-GCM is broken: test vectors only."""
 
 
+@dataclass(frozen=True, slots=True)
+class Whose:
+    """Which DEK a wrapping context is of."""
+
+    tenant: TenantId
+    replica: ReplicaId
+    disk: DiskKey
+    epoch: int
+
+
+def wrapped_for(context: bytes) -> Whose | None:
+    """What ``wrapping_context`` was given; None for anything else."""
+    parts = context.split(b"\0")
+    if len(parts) != 5 or parts[0] != b"keysapart/%d/dek" % FORMAT_VERSION:
+        return None
+    try:
+        tenant, replica, disk, epoch = (part.decode("ascii") for part in parts[1:])
+        return Whose(TenantId(tenant), ReplicaId(replica), DiskKey(int(disk)), int(epoch))
+    except ValueError:
+        return None
+
+
 def wrapping_context(tenant: TenantId, replica: ReplicaId, disk: DiskKey, epoch: int) -> bytes:
     """Associated data under which a DEK is wrapped: it unwraps for this disk of this tenant only."""
     return f"keysapart/{FORMAT_VERSION}/dek\0{tenant}\0{replica}\0{disk}\0{epoch}".encode("ascii")

@@ -26,6 +26,7 @@ class DiskStream:
         entry = self._syncs.get(self._call.caller, event.sync)
         self._claim = entry.claim(event.disk, self._call.context)
         self._entry = entry
+        self._call.facts.update(replica=entry.replica, sync=entry.sync, disk=event.disk)
         return self._claim, entry.staged.disks[event.disk].capacity_bytes
 
     def take(self, data_bytes: int) -> None:

@@ -4,9 +4,12 @@ A handler receives a ``Call`` in place of gRPC's context. Whatever it raises bec
 what is none of ours is logged with its traceback and told to the caller as an internal error, without details.
 """
 
-from collections.abc import Callable, Iterator
+import hashlib
+import ssl
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import grpc
@@ -16,6 +19,8 @@ from common.clock import Clock
 from common.errors import AccessDeniedError, CertificateError, InternalError, KeysapartError
 from common.status_map import abort
 from common.sync.codec import WRITE_METHOD
+from target_appliance.audit.calls import ASKED, CallAudit, CallMade
+from target_appliance.audit.event import BEGUN, OK, Fact
 from target_appliance.identity.authn import Identity
 from target_appliance.server.limits import IdleWatch, StreamCap
 from target_appliance.server.rpc_policy import POLICY, Row
@@ -34,6 +39,10 @@ class Call:
     standing: Standing
     method: str
     context: grpc.ServicerContext
+    facts: dict[str, Fact]
+    """What the audit log should know of it; the service adds to it."""
+    begun: Callable[[], None]
+    """To be called before data go out: tells the audit log, and raises StoreError when that cannot be written."""
 
     @property
     def caller(self) -> Identity:
@@ -44,11 +53,12 @@ class Call:
 class Edge(grpc.ServerInterceptor):
     """The interceptor that stands before every method."""
 
-    def __init__(self, identify: Identify, cap: StreamCap, watch: IdleWatch, clock: Clock) -> None:
+    def __init__(self, identify: Identify, cap: StreamCap, watch: IdleWatch, clock: Clock, audit: CallAudit) -> None:
         self._identify = identify
         self._clock = clock
         self._cap = cap
         self._watch = watch
+        self._audit = audit
 
     def intercept_service(self, continuation: Any, details: Any) -> Any:
         """Wrap the method's handler, or refuse a method without a policy row."""
@@ -86,16 +96,21 @@ class Edge(grpc.ServerInterceptor):
         name = method.rpartition("/")[2]
         caller: Identity | None = None
         failure: KeysapartError | None = None
+        facts = _connection(context)
         try:
             with ExitStack() as stack:
                 certificate = _certificate(context)
                 standing = Standing(lambda: self._identify(certificate), self._clock)
                 caller = standing.identity
                 _require_role(caller, row)
+                tell = partial(self._tell, name, row, caller, facts)
+                tell(ASKED)
+                stack.enter_context(self._audit.acting(caller))
                 if row.streams:
                     stack.enter_context(self._cap.slot(caller.tenant, name))
                     stack.enter_context(self._watch.watched(context, standing.require))
-                yield Call(standing, method, context)
+                yield Call(standing, method, context, facts, partial(tell, BEGUN))
+                tell(OK)
         except KeysapartError as error:
             failure = error
         except grpc.RpcError as error:
@@ -120,6 +135,7 @@ class Edge(grpc.ServerInterceptor):
                 cause=failure.message if failure else None,
             )
         if failure:
+            self._audit(CallMade(name, caller, failure.reason, {**facts, "cause": failure.message}))
             if isinstance(failure, CertificateError):
                 # The reason is for our log; a stranger learns that he is refused, and no more.
                 failure = CertificateError(
@@ -133,6 +149,23 @@ class Edge(grpc.ServerInterceptor):
                 # Its traceback holds this frame: the two would keep gRPC's call until the collector comes, and gRPC
                 # counts what is kept against the connection.
                 del failure
+
+    def _tell(self, name: str, row: Row, caller: Identity, facts: Mapping[str, Fact], outcome: str) -> None:
+        if row.audit:
+            self._audit(CallMade(name, caller, outcome, facts))
+
+
+def _connection(context: grpc.ServicerContext) -> dict[str, Fact]:
+    """What TLS came to, and with whom. gRPC does not tell the cipher."""
+    told: Any = context.auth_context()
+    facts: dict[str, Fact] = {"peer": context.peer()}
+    for name, fact in (("ssl_tls_version", "tls"), ("ssl_negotiated_key_exchange_group", "key_exchange")):
+        if told.get(name):
+            facts[fact] = told[name][0].decode("ascii", "replace")
+    certificate = _certificate(context)
+    if certificate:
+        facts["certificate"] = hashlib.sha256(ssl.PEM_cert_to_DER_cert(certificate.decode("ascii"))).hexdigest()
+    return facts
 
 
 def _require_role(caller: Identity, row: Row) -> None:

@@ -49,6 +49,7 @@ class RecoveryService:
     def ListPoints(self, request: wire.ListPointsRequest, call: Call) -> wire.ListPointsResponse:  # noqa: N802
         """A replica's points."""
         replica = parse_replica(request.replica)
+        call.facts["replica"] = replica
         found = self._vault.points(call.caller.tenant, replica)
         if not found:
             raise NotFoundError(
@@ -62,6 +63,8 @@ class RecoveryService:
         """The content of a disk at a point, decrypted; each grain was compared with what was committed."""
         replica, disk = parse_replica(request.replica), parse_disk_key(request.disk)
         with self._vault.view(call.caller.tenant, replica, disk, parse_point(request.point)) as view:
+            call.facts.update(replica=replica, disk=disk, point=request.point)
+            call.begun()
             yield wire.ReadFrame(opened=wire.ReadOpened(capacity_bytes=view.capacity_bytes))
             sequence = grains = 0
             for records in _records(view):

@@ -74,7 +74,9 @@ class ReplicationService:
     def BeginSync(self, request: wire.BeginSyncRequest, call: Call) -> wire.BeginSyncResponse:  # noqa: N802
         """A sync of one replica."""
         replica = parse_replica(request.replica)
-        entry = self._desk.begin(call.caller, replica, wire_types.header(request))
+        header = wire_types.header(request)
+        entry = self._desk.begin(call.caller, replica, header)
+        call.facts.update(replica=replica, sync=entry.sync, point=entry.staged.point, kind=header.kind.value)
         return wire.BeginSyncResponse(sync=entry.sync, point=entry.staged.point, lease_seconds=int(LEASE_SECONDS))
 
     def GetManifest(self, request: wire.GetManifestRequest, call: Call) -> Iterator[wire.ManifestChunk]:  # noqa: N802
@@ -88,6 +90,8 @@ class ReplicationService:
             )
         ranges = [(wanted.first, wanted.count) for wanted in request.ranges] or None
         disk = parse_disk_key(request.disk)
+        call.facts.update(replica=entry.replica, sync=entry.sync, disk=disk)
+        call.begun()
         for indices, digests in self._vault.manifest(entry.owner.tenant, entry.replica, disk, ranges):
             call.standing.require()
             self._watch.heard(call.context)
@@ -114,7 +118,15 @@ class ReplicationService:
 
     def CommitSync(self, request: wire.CommitSyncRequest, call: Call) -> wire.CommitSyncResponse:  # noqa: N802
         """All disks become a point."""
-        committed = self._desk.commit(self._syncs.get(call.caller, parse_sync(request.sync)))
+        entry = self._syncs.get(call.caller, parse_sync(request.sync))
+        committed = self._desk.commit(entry)
+        call.facts.update(
+            replica=entry.replica,
+            sync=entry.sync,
+            point=committed.number,
+            record_hash=committed.record_hash.hex(),
+            stored_bytes=committed.stored_bytes,
+        )
         return wire.CommitSyncResponse(
             point=committed.number, record_hash=committed.record_hash, stored_bytes=committed.stored_bytes
         )
@@ -123,6 +135,7 @@ class ReplicationService:
         """How far a sync is after a cut; a sync that cannot go on is ended."""
         caller = call.caller
         sync, replica = parse_sync(request.sync), parse_replica(request.replica)
+        call.facts.update(replica=replica, sync=sync)
         entry = self._syncs.find(caller, sync)
         if entry is None:
             committed = self._committed(caller.tenant, replica, sync)

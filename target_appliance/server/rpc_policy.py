@@ -27,7 +27,7 @@ class Row:
     streams: bool
     """Counts against the tenant's cap of concurrent streams."""
     audit: bool
-    """Leaves a line in the log for every call, refused ones included."""
+    """Each call is told to the audit log; refused ones are, whatever this says."""
 
 
 _AGENT: Final = frozenset({Role.AGENT})
@@ -38,7 +38,7 @@ _READ: Final = "/keysapart.v1.Recovery/"
 POLICY: Final[dict[str, Row]] = {
     f"{_WRITE}DescribeReplica": Row(_AGENT, TenantRule.REPLICA, streams=False, audit=False),
     f"{_WRITE}BeginSync": Row(_AGENT, TenantRule.REPLICA, streams=False, audit=True),
-    f"{_WRITE}GetManifest": Row(_AGENT, TenantRule.SYNC, streams=True, audit=False),
+    f"{_WRITE}GetManifest": Row(_AGENT, TenantRule.SYNC, streams=True, audit=True),
     f"{_WRITE}WriteDisk": Row(_AGENT, TenantRule.SYNC, streams=True, audit=True),
     f"{_WRITE}RenewLease": Row(_AGENT, TenantRule.SYNC, streams=False, audit=False),
     f"{_WRITE}CommitSync": Row(_AGENT, TenantRule.SYNC, streams=False, audit=True),

@@ -14,13 +14,16 @@ from common.ids import TenantId
 from common.sync.events import MAX_FRAME_BYTES
 from common.wire.v1 import recovery_pb2_grpc as readers
 from common.wire.v1 import replication_pb2_grpc as services
+from target_appliance.audit.calls import CallAudit
+from target_appliance.audit.event import Event, Fact, What, Who
+from target_appliance.audit.recorder import Recorder
 from target_appliance.catalog.catalog import Catalog
 from target_appliance.config import Limits
 from target_appliance.identity.authn import Identity, identify
 from target_appliance.identity.authority import Authority
 from target_appliance.receive.allowance import Allowance
 from target_appliance.receive.desk import SyncDesk
-from target_appliance.receive.open_sync import OpenSyncs
+from target_appliance.receive.open_sync import OpenSync, OpenSyncs
 from target_appliance.recovery.vault import Vault
 from target_appliance.server.edge import Edge, Identify
 from target_appliance.server.limits import IdleWatch, StreamCap
@@ -61,6 +64,8 @@ class Behind:
     """How long a sync whose agent is silent may wait for it."""
     names: tuple[str, ...]
     """Names and addresses that the server certificate is for."""
+    recorder: Recorder
+    """Of the audit log."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,16 @@ def data_port(behind: Behind, address: str) -> Iterator[DataPort]:
         per_tenant = behind.limits.streams_per_tenant
         syncs = OpenSyncs(behind.clock, behind.catalog.renew)
         allowance = Allowance(behind.catalog, behind.clock)
-        desk = SyncDesk(behind.vault, behind.catalog, syncs, allowance, behind.clock, park_seconds=behind.park_seconds)
+
+        def ended(entry: OpenSync, why: str) -> None:
+            facts: dict[str, Fact] = {"sync": entry.sync, "agent": entry.owner.agent, "why": why}
+            who = Who("appliance", tenant=entry.owner.tenant)
+            event = Event(What.SYNC_ENDED, who, f"replica {entry.replica}", facts=facts)
+            behind.recorder.record(event, strict=False)
+
+        desk = SyncDesk(
+            behind.vault, behind.catalog, syncs, allowance, behind.clock, park_seconds=behind.park_seconds, ended=ended
+        )
         life.callback(desk.end_all)
 
         def streams(tenant: TenantId) -> int:
@@ -96,7 +110,7 @@ def data_port(behind: Behind, address: str) -> Iterator[DataPort]:
             behind.vault, behind.catalog, syncs, desk, watch=watch, clock=behind.clock, streams=streams
         )
         cap = StreamCap(streams)
-        edge = Edge(_identifier(behind), cap, watch, behind.clock)
+        edge = Edge(_identifier(behind), cap, watch, behind.clock, CallAudit(behind.recorder))
         threads = per_tenant * _STREAM_TENANTS + _UNARY_THREADS
         pool = ThreadPoolExecutor(threads, "rpc")
         life.callback(pool.shutdown, cancel_futures=True)

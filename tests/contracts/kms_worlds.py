@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from common.clock import SystemClock
+from target_appliance.audit.keys import AuditedKms
+from target_appliance.audit.log import AuditLog
 from target_appliance.config import KmipSettings, Pkcs11Settings
 from target_appliance.kms.embedded import EmbeddedKms
 from target_appliance.kms.kmip.driver import KmipKms
@@ -59,6 +61,11 @@ def lazy(_site, _folder):
     return World(LazyKms(lambda: kms), kms.set_state)
 
 
+def audited(_site, folder):
+    kms = MemoryKms()
+    return World(AuditedKms(kms, AuditLog(folder / "audit", SystemClock())), kms.set_state)
+
+
 def embedded(_site, folder):
     file = folder / "kms.json"
     EmbeddedKms.create(file, PASSPHRASE)
@@ -92,4 +99,12 @@ def pkcs11(_site, _folder):
     )
 
 
-WORLDS = {"memory": memory, "faults": faults, "lazy": lazy, "embedded": embedded, "kmip": kmip, "pkcs11": pkcs11}
+WORLDS = {
+    "memory": memory,
+    "faults": faults,
+    "lazy": lazy,
+    "audited": audited,
+    "embedded": embedded,
+    "kmip": kmip,
+    "pkcs11": pkcs11,
+}

@@ -9,6 +9,9 @@ from common.clock import SystemClock
 from common.ids import AgentId, TenantId
 from common.tls import TlsFiles, load_identity
 from source_agent.stream.channel import Target
+from target_appliance.audit.keys import AuditedKms
+from target_appliance.audit.log import AuditLog
+from target_appliance.audit.recorder import Recorder
 from target_appliance.catalog.catalog import Catalog
 from target_appliance.catalog.register import agent_row
 from target_appliance.config import Limits
@@ -66,7 +69,8 @@ def served(folder: Path, *, store: Store | None = None, limits: Limits | None = 
     store = store or MemoryStore()
     authority = Authority.create(folder / "authority", "keysapart.test", clock)
     with Catalog.open(f"sqlite:///{folder / 'catalog.sqlite'}", clock) as catalog:
-        vault = Vault(store, kms, clock)
-        behind = Behind(vault, catalog, authority, clock, limits or Limits(), PARK_SECONDS, ("127.0.0.1",))
+        recorder = Recorder(AuditLog(folder / "audit", clock), clock)
+        vault = Vault(store, AuditedKms(kms, recorder.log), clock)
+        behind = Behind(vault, catalog, authority, clock, limits or Limits(), PARK_SECONDS, ("127.0.0.1",), recorder)
         with data_port(behind, "127.0.0.1:0") as port:
             yield Served(folder, f"127.0.0.1:{port.port}", port.desk, behind, kms, store)

@@ -1,13 +1,16 @@
+import os
+import pwd
 import shutil
 from pathlib import Path
 
 import pytest
 
 from common.clock import SystemClock
-from common.errors import EXIT_DAMAGED, EXIT_NOT_FOUND, EXIT_REFUSED, EXIT_USAGE
+from common.errors import EXIT_DAMAGED, EXIT_NOT_FOUND, EXIT_REFUSED, EXIT_TRY_LATER, EXIT_USAGE
 from target_appliance.audit.event import Event, What, Who
 from target_appliance.audit.log import AuditLog
 from tests.fakes.clock import ManualClock
+from tests.fakes.replica import REPLICA, World
 from tests.unit.target_appliance.cli.conftest import Site, fresh
 
 ACME = Who("agent", "aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa", "acme")
@@ -101,6 +104,65 @@ def test_what_was_healed_and_what_is_torn_is_told(audited: Site) -> None:
     told = audited.run("audit", "verify")
     assert told.code == 0
     assert "was cut or altered while it was the last line" in told.out
+
+
+def test_commands_are_told_before_and_after(replicated: tuple[Site, World], tmp_path: Path) -> None:
+    site = Site(tmp_path / "copy")
+    shutil.copytree(replicated[0].folder, site.folder)
+    site.done("verify", REPLICA)
+    site.done("export", REPLICA, "--disk", 2000, "--point", 1, "--out", tmp_path / "disk")
+    site.done("tenants", "suspend", "acme")
+    site.refused(EXIT_NOT_FOUND, "tenants", "suspend", "nobody")
+    told = [
+        (one["facts"]["command"], one["object"], one["tenant"], one["outcome"])
+        for one in site.done("audit", "show")["events"]
+        if one["what"] == "command"
+    ]
+    assert told[:3] == [
+        ("init", "appliance", None, "begun"),
+        ("init", "appliance", None, "ok"),
+        ("tenants add", "tenant acme", "acme", "begun"),
+    ]
+    replica = f"replica {REPLICA}"
+    assert told[4:] == [
+        ("verify", replica, "acme", "begun"),
+        ("verify", replica, "acme", "ok"),
+        ("export", replica, "acme", "begun"),
+        ("export", replica, "acme", "ok"),
+        ("tenants suspend", "tenant acme", "acme", "begun"),
+        ("tenants suspend", "tenant acme", "acme", "ok"),
+        *[
+            ("tenants suspend", "tenant nobody", "nobody", outcome)
+            for outcome in ("begun", "NOT_FOUND") * 2  # for people, and with --json
+        ],
+    ]
+    events = site.done("audit", "show", "--tenant", "acme")["events"]
+    verified = next(one for one in events if one["facts"].get("grains"))
+    assert verified["facts"]["findings"] == 0
+    assert verified["actor"] == pwd.getpwuid(os.getuid()).pw_name or "logged in as" in verified["actor"]
+    opened = [one for one in events if one["what"] == "dek-unwrapped"]
+    assert {(one["role"], one["facts"]["replica"]) for one in opened} == {("admin", REPLICA)}
+    assert {one["facts"]["disk"] for one in opened} == {2000, 2001}
+    assert site.done("audit", "verify")["intact"]
+
+
+def test_what_cannot_be_told_is_not_done(replicated: tuple[Site, World], tmp_path: Path) -> None:
+    site = Site(tmp_path / "copy")
+    shutil.copytree(replicated[0].folder, site.folder)
+    shutil.rmtree(site.config.audit_dir)
+    site.config.audit_dir.write_text("in the way")
+    out = tmp_path / "disk"
+    for words in (
+        ["export", REPLICA, "--disk", 2000, "--out", out],
+        ["verify", REPLICA],
+        ["tenants", "suspend", "acme"],
+        ["tenants", "add", "globex", "--out", tmp_path / "globex"],
+    ):
+        error = site.refused(EXIT_TRY_LATER, *words)
+        assert error["subject"] == "audit log"
+    assert not out.exists()
+    assert not (tmp_path / "globex").exists()
+    assert [row["tenant"] for row in site.done("tenants", "list")["tenants"] if not row["suspended"]] == ["acme"]
 
 
 def test_an_empty_log(site: Site) -> None:
