@@ -192,7 +192,8 @@ def _status(context: typer.Context, as_json: AsJson = False) -> None:
     with edge(as_json=as_json):
         from source_agent.daemon.ask import status_of  # noqa: PLC0415
 
-        document, lines = status_of(configured(context).state_dir, SystemClock())
+        config = configured(context)
+        document, lines = status_of(config.state_dir, SystemClock(), config.snapshot.park_seconds)
         emit(document, lines, as_json=as_json)
 
 

@@ -139,6 +139,7 @@ def sync_disk(work: Work, task: DiskTask, at: wire.DiskProgress | None = None) -
                     sender.finish()
                     return _report(task, count, sent + sender.sent)
                 except BREAKS as error:
+                    work.cancellation.pause(0.0)  # a stream that we cancelled looks like one that broke
                     state = work.link.mend(generation, error)
             sent += sender.sent
             progress = next(one for one in state.disks if one.disk == task.disk.key)

@@ -48,15 +48,15 @@ def load(state_dir: Path, vm: ReplicaId) -> InFlight | None:
         return None
 
 
-def parked(state_dir: Path) -> dict[ReplicaId, InFlight]:
-    """The syncs that were parked and have not gone on since, by VM."""
+def begun(state_dir: Path) -> dict[ReplicaId, InFlight]:
+    """All syncs that are under way, or that a process left open, by VM."""
     found = {}
     for path in state_dir.glob("vm-*.sync"):
         try:
             vm = parse_replica(path.stem.removeprefix("vm-"))
         except InvalidInputError:
             continue
-        if (record := load(state_dir, vm)) is not None and record.parked is not None:
+        if (record := load(state_dir, vm)) is not None:
             found[vm] = record
     return found
 

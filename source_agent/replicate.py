@@ -47,7 +47,7 @@ def sync_vm(
     Raises:
         KeysapartError: whatever stood in the way; nothing was committed then, unless the message says so.
     """
-    began = agent.clock.monotonic()
+    began, now = agent.clock.monotonic(), agent.clock.now()
     # Disks first: while a snapshot's base is attached elsewhere its removal cannot consolidate, and the VM would run on
     # another file from then on, which ends trust in change tracking.
     released = agent.reader.release_leftovers()
@@ -92,6 +92,7 @@ def sync_vm(
         disks=ended.done.disks,
         warnings=tuple(lines),
         resumed=resumed is not None,
+        snapshot_age=max(0.0, (now - ended.taken.created).total_seconds()) if resumed else 0.0,
     )
 
 

@@ -43,7 +43,9 @@ class SyncReport:
     disks: tuple[DiskReport, ...]
     warnings: tuple[str, ...]
     resumed: bool = False
-    """It went on with a sync of a process that was killed: the point holds that one's snapshot."""
+    """It went on with a sync that another process had begun: the point holds that one's snapshot."""
+    snapshot_age: float = 0.0
+    """Seconds that the snapshot had stood when this sync began; 0 unless it was resumed."""
 
     def as_json(self) -> dict[str, Any]:
         """For ``--json``: the field names are the documented ones."""

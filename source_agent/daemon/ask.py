@@ -6,11 +6,12 @@ from typing import Any
 from common.cli_edge import table
 from common.clock import Clock
 from common.errors import NotFoundError
+from source_agent import in_flight
 from source_agent.daemon import door, status
 
 
-def status_of(state_dir: Path, clock: Clock) -> tuple[dict[str, Any], list[str]]:
-    """The document, and its lines for people.
+def status_of(state_dir: Path, clock: Clock, park_seconds: float) -> tuple[dict[str, Any], list[str]]:
+    """The document, and its lines for people; ``park_seconds`` is how long a parked sync may wait.
 
     Raises:
         NotFoundError: no agent runs with this state folder, and none ever did.
@@ -25,7 +26,8 @@ def status_of(state_dir: Path, clock: Clock) -> tuple[dict[str, Any], list[str]]
                 subject=f"folder {state_dir}",
                 next_step="start source-agent run, as the user that may read the folder",
             )
-        document = status.left_behind(left, moment)
+        waiting = status.parked(in_flight.begun(state_dir), moment.wall, park_seconds)
+        document = status.left_behind(left, moment, waiting)
     return document, [*_head(document["agent"]), *table(status.HEADINGS, _cells(document, moment))]
 
 

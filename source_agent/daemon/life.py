@@ -24,6 +24,7 @@ from source_agent.daemon.events import Reload, Terminate
 from source_agent.daemon.loop import BEAT_SECONDS, Loop, Sync
 from source_agent.daemon.notify import Notify
 from source_agent.daemon.settings import Settings
+from source_agent.daemon.tidy import tidying
 from source_agent.daemon.watch import InventoryWatch, target_watch
 from source_agent.needs import Agent
 from source_agent.plan import Kind
@@ -64,10 +65,12 @@ def run(path: Path, config: AgentConfig, clock: Clock) -> None:
             syncing(agent),
             settings,
             clock,
-            known=status.known(door.load(config.state_dir) or {}, moment),
+            known=status.known(door.load(config.state_dir) or {}, moment, in_flight.begun(config.state_dir)),
             save=lambda document: door.save(config.state_dir, document),
             beat=notify.beat,
             look=look,
+            parked=lambda: status.parked(in_flight.begun(config.state_dir), clock.now(), agent.park_seconds),
+            tidy=life.enter_context(tidying(agent)),
         )
         watch = InventoryWatch(
             agent.vsphere,

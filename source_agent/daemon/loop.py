@@ -13,6 +13,7 @@ from common.errors import InterruptedSyncError, KeysapartError, ParkedSyncError
 from common.ids import ReplicaId
 from source_agent.daemon import status
 from source_agent.daemon.counts import Counts
+from source_agent.daemon.ending import Ending
 from source_agent.daemon.events import Ended, Event, Inventory, Reload, Site, Terminate
 from source_agent.daemon.progress import Kept
 from source_agent.daemon.settings import Settings
@@ -51,6 +52,8 @@ class Loop:
         save: takes the status document now and then.
         beat: called each time round.
         look: asks for the inventory to be read, and the target to be probed, now.
+        parked: the syncs that are parked, as the document tells them.
+        tidy: told once which VMs are protected, when that is known for the first time; must not take long.
     """
 
     def __init__(
@@ -63,6 +66,8 @@ class Loop:
         save: Callable[[dict[str, Any]], None],
         beat: Callable[[], None],
         look: Callable[[], None],
+        parked: Callable[[], dict[ReplicaId, status.Parked]],
+        tidy: Callable[[frozenset[ReplicaId]], None],
     ) -> None:
         self.counts = Counts()
         self.beaten = clock.monotonic()
@@ -73,6 +78,8 @@ class Loop:
         self._save = save
         self._beat = beat
         self._look = look
+        self._parked = parked
+        self._tidy: Callable[[frozenset[ReplicaId]], None] | None = tidy
         self._book = Book(settings.limits, clock.monotonic())
         self._began = clock.now()
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
@@ -80,10 +87,7 @@ class Loop:
         """Guards the book between this loop and whoever asks for the document."""
         self._under_way: dict[ReplicaId, _UnderWay] = {}
         self.sites = Sites()
-        self._stop_at: float | None = None
-        self._stop_cause: str | None = None
-        self._parks = False
-        """Syncs are parked when the grace is over, not ended."""
+        self._ending = Ending()
         self._saved = clock.monotonic()
         self._news = False
         """Something happened that a restarted agent should know."""
@@ -100,9 +104,9 @@ class Loop:
             if self._settings.changed():
                 self.put(Reload())
             wake = self._step(now)
-            if self._stop_at is not None and not self._under_way:
+            if self._ending.at is not None and not self._under_way:
                 break
-            self._end_those_that_took_too_long(now)
+            self._ending.apply([one.stop for one in self._under_way.values()], now)
             if self._news and now - self._saved >= _SAVE_SECONDS:
                 self._keep(now)
             self._wait(wake, now)
@@ -115,17 +119,18 @@ class Loop:
                 one.instance_uuid
                 for one in placements
                 if self._settings.selects(one)
-                and one.instance_uuid not in self._known
+                and not ((known := self._known.get(one.instance_uuid)) and known.point)
                 and not ((vm := self._book.vms.get(one.instance_uuid)) and vm.point)
             ]
 
     def document(self) -> dict[str, Any]:
         """The status document."""
         moment = status.Moment(self._clock.monotonic(), self._clock.now())
+        waiting = self._parked()
         with self._lock:
             progress = {replica: one.progress.shown() for replica, one in self._under_way.items()}
-            vms = status.rows(self._book, moment, progress)
-            running, waiting = len(self._book.running), len(self._book.held)
+            vms = status.rows(self._book, moment, progress, waiting)
+            running, held = len(self._book.running), len(self._book.held)
         return {
             "agent": {
                 "running": True,
@@ -136,7 +141,7 @@ class Loop:
                 "vcenter": self.sites.told("vcenter"),
                 "config_error": self._settings.error,
                 "syncs_running": running,
-                "syncs_waiting": waiting,
+                "syncs_waiting": held,
             },
             "vms": vms,
         }
@@ -172,19 +177,13 @@ class Loop:
 
     def _wait(self, wake: float | None, now: float) -> None:
         """Take the next event, and whatever came with it."""
-        until = [now + BEAT_SECONDS, *(at for at in (wake, self._stop_at) if at is not None and at > now)]
+        until = [now + BEAT_SECONDS, *(at for at in (wake, self._ending.at) if at is not None and at > now)]
         try:
             self._handle(self._events.get(timeout=max(0.0, min(until) - self._clock.monotonic())))
             while True:
                 self._handle(self._events.get_nowait())
         except queue.Empty:
             return
-
-    def _end_those_that_took_too_long(self, now: float) -> None:
-        if self._stop_at is not None and now >= self._stop_at:
-            for one in self._under_way.values():
-                ask = one.stop.park if self._parks else one.stop.ask
-                ask(self._stop_cause or "the agent is stopping")
 
     def _keep(self, now: float) -> None:
         self._saved, self._news = now, False
@@ -219,7 +218,9 @@ class Loop:
                 ended = None
             else:
                 read_all = event.outcome.kind != "delta"
-                ended = self._book.finished(now, event.replica, event.outcome.point, read_all=read_all)
+                ended = self._book.finished(
+                    now, event.replica, event.outcome.point, read_all=read_all, earlier=event.outcome.snapshot_age
+                )
         if isinstance(event.outcome, KeysapartError):
             self._tell_failure(name, event.outcome)
             if self.sites.doubt(event.outcome):
@@ -251,6 +252,10 @@ class Loop:
             came, left = self._book.refresh(now, placements, self._settings.policies, {**told, **self._known})
             for replica, known in told.items():
                 self._book.learn(replica, known, now)
+            protected = frozenset(self._book.vms)
+        if self._tidy is not None:
+            tidy, self._tidy = self._tidy, None
+            tidy(protected)
         self._news = self._news or bool(came or left)
         for vm in came:
             self._known.pop(vm.replica, None)
@@ -288,16 +293,6 @@ class Loop:
         self._look()
 
     def _terminate(self, event: Terminate) -> None:
-        """The first begins the grace, the second is its end, and one that comes while syncs are parked ends them."""
-        now = self._clock.monotonic()
-        if self._stop_at is None:
-            self._stop_cause = f"{event.cause} ended the agent"
-            self._stop_at = now + self._settings.stop_grace
-            self._parks = event.parks and self._settings.parks
-            self._book.stopping = True
-            _log.info("stopping", cause=event.cause, syncs=len(self._under_way))
-            return
-        self._parks = self._parks and event.parks and now < self._stop_at
-        self._stop_at = min(self._stop_at, now)
-        what = "parked" if self._parks else "ended"
-        _log.warning(f"asked again: syncs under way are {what} now", syncs=len(self._under_way))
+        settings, syncs = self._settings, len(self._under_way)
+        self._book.stopping = True
+        self._ending.asked(event, self._clock.monotonic(), grace=settings.stop_grace, parks=settings.parks, syncs=syncs)

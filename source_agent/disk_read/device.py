@@ -106,7 +106,8 @@ class DeviceDisk:
         release, self._release = self._release, None
         if release is None:
             return
-        os.close(self._fd)
+        closed, self._fd = self._fd, -1  # a read that comes late must not meet another file under this number
+        os.close(closed)
         try:
             release()
         except KeysapartError as failed:

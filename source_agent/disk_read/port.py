@@ -24,7 +24,7 @@ class OpenDisk(Protocol):
         """The bytes of ``piece`` (at most MOST_BYTES), wherever the driver has them: valid while the block runs.
 
         Raises:
-            SourceError: the disk cannot be read there; nothing is made up for the missing bytes.
+            SourceError: the disk cannot be read there, or was released; nothing is made up for the missing bytes.
         """
         ...
 

@@ -29,6 +29,8 @@ class Known:
     compared: float | None = None
     expected: float = 0.0
     missed_total: int = 0
+    unfinished: bool = False
+    """An earlier agent left a sync of it open, whose snapshot stands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,13 +134,15 @@ class Book:
                 wake = soonest
         return Step(started, tuple(missed), wake)
 
-    def finished(self, now: float, replica: ReplicaId, point: int, *, read_all: bool) -> Miss | None:
+    def finished(
+        self, now: float, replica: ReplicaId, point: int, *, read_all: bool, earlier: float = 0.0
+    ) -> Miss | None:
         """The VM's sync ended with ``point``; the miss that this ends, if any.
 
-        Its age counts from the start of the sync, shortly before its snapshot.
+        Its age counts from the start of the sync, shortly before its snapshot, or from so many seconds ``earlier``.
         """
         one = self.running.pop(replica)
-        one.vm.committed(point, one.began, now - one.began, read_all=read_all)
+        one.vm.committed(point, one.began - earlier, now - one.began, read_all=read_all)
         return self._settle(one.vm, now)
 
     def failed(self, now: float, replica: ReplicaId, error: str, reason: str) -> None:
@@ -179,6 +183,8 @@ class Book:
             missed_total=known.missed_total,
         )
         self._resumed(vm)
+        vm.unfinished = known.unfinished
+        vm.replan()
         return vm
 
     def _resumed(self, vm: Vm) -> None:

@@ -1,9 +1,10 @@
 """What to start now, and why the rest of what is due waits. Pure.
 
-Earliest deadline first, with three bounds: syncs over all, per host, per datastore. A VM that has to wait for its host
-or a datastore does not keep others from starting elsewhere; only the first in each such queue keeps a free place
-wherever else it needs one. Without that, a VM on two datastores could wait for ever, because one or the other is always
-taken; with more than that, the many that wait for a slow datastore would keep their hosts' places idle.
+First those whose snapshot stands already, then the earliest deadline, with three bounds: syncs over all, per host, per
+datastore. A VM that has to wait for its host or a datastore does not keep others from starting elsewhere; only the
+first in each such queue keeps a free place wherever else it needs one. Without that, a VM on two datastores could wait
+for ever, because one or the other is always taken; with more than that, the many that wait for a slow datastore would
+keep their hosts' places idle.
 """
 
 from collections import Counter
@@ -50,13 +51,14 @@ class Decision:
     """Every bound that stands in its way; never empty."""
 
 
-def urgency(vm: Vm, now: float) -> tuple[float, float, str]:
-    """Smaller goes first: the deadline, then who has waited longer.
+def urgency(vm: Vm, now: float) -> tuple[bool, float, float, str]:
+    """Smaller goes first: what an earlier agent left unfinished, the deadline, then who has waited longer.
 
     Of those that are late, each step of priority counts like one RPO more.
     """
     late = now > vm.deadline
-    return vm.deadline - (vm.policy.priority * vm.policy.rpo if late else 0.0), vm.due, vm.replica
+    deadline = vm.deadline - (vm.policy.priority * vm.policy.rpo if late else 0.0)
+    return not vm.unfinished, deadline, vm.due, vm.replica
 
 
 def decide(now: float, vms: Iterable[Vm], running: Mapping[ReplicaId, Vm], limits: Limits) -> Decision:

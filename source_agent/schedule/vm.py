@@ -65,6 +65,8 @@ class Vm:
     """Of the same, as ``common/errors.py`` calls it."""
     stopped: float = 0.0
     """For how long it was due while no agent ran, before this one started."""
+    unfinished: bool = False
+    """An earlier agent left a sync of it open: a snapshot stands, so it is due at once."""
     miss: Miss | None = None
     missed_total: int = 0
     due: float = 0.0
@@ -87,7 +89,7 @@ class Vm:
         base = self.since if self.taken is None else self.taken
         wait = 0.0 if self.taken is None else min(rpo / 2, rpo - 2 * self.expected) - self.spread * _SPREAD * rpo
         self.deadline = base + rpo
-        self.due = max(base + max(0.0, wait), self.retry_at)
+        self.due = max(self.since if self.unfinished else base + max(0.0, wait), self.retry_at)
 
     def committed(self, point: int, taken: float, seconds: float, *, read_all: bool) -> None:
         """A sync ended with a point; ``seconds`` it took, all of it."""
@@ -96,7 +98,7 @@ class Vm:
             self.compared = taken
         else:
             self.expected = seconds if not self.expected else (1 - _LEARN) * self.expected + _LEARN * seconds
-        self.failures, self.retry_at, self.stopped = 0, 0.0, 0.0
+        self.failures, self.retry_at, self.stopped, self.unfinished = 0, 0.0, 0.0, False
         self.error = self.reason = None
         self.replan()
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from common.clock import SystemClock
-from common.errors import KeysapartError
+from common.errors import KeysapartError, SourceError
 from common.extent import Extent, normalise
 from source_agent.disk_read.hotadd.reader import HotAddReader
 from source_agent.disk_read.memory import MemoryReader
@@ -183,6 +183,17 @@ def test_disks_are_open_side_by_side(reader, taken):
     with reader.open(made, made.disks[0]) as first, reader.open(made, made.disks[1]) as second:
         for opened, disk in ((second, made.disks[1]), (first, made.disks[0])):
             assert whole(opened, disk.capacity_bytes) == images[disk.key]
+
+
+def test_a_disk_that_was_released_is_read_no_more_and_stays_released(world, reader, taken):
+    """A thread may come late with its read when a sync is given up."""
+    made, _ = taken
+    before = world.vsphere.vm(AGENT_VM).disks
+    with reader.open(made, made.disks[0]) as opened:
+        pass
+    with pytest.raises(SourceError), opened.lend(Extent(0, 512)):
+        pass
+    assert world.vsphere.vm(AGENT_VM).disks == before
 
 
 def test_nothing_stays_attached(world, reader, taken):

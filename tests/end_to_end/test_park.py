@@ -1,7 +1,10 @@
 """An agent that is stopped in mid-sync, and its successor: the sync goes on, and what that costs is measured."""
 
+import json
+import signal
 import threading
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -50,6 +53,9 @@ def test_the_next_agent_goes_on_with_what_sigterm_stopped(large):
         assert "sync failed" not in log
         (standing,) = lab.control("snapshots", VM)
         assert lab.control("orphans") == []
+        (row,) = large.source("status", "--json").json["vms"]
+        assert (row["parked"]["point"], row["parked"]["goes_on"], row["failures"]) == (1, True, 0)
+        assert "the next sync goes on with it" in large.source("status").out
         gate.release()
         ledger.write(MIB)
 
@@ -57,6 +63,8 @@ def test_the_next_agent_goes_on_with_what_sigterm_stopped(large):
         (large.folder / "notify").unlink()
         with running(large, rpo="7d", vms=f'"{VM}"') as agent:
             until("the point is there", lambda: agent.rows().get(VM, {}).get("point"), 120)
+            assert "sync resumed" in large.log.read_text()
+            assert agent.rows()[VM]["parked"] is None
             assert agent.stop() == 0
         again = gate.to_target - LARGE_MIB * MIB
         print(f"{again / MIB:.1f} MiB of {LARGE_MIB} sent again, framing and handshakes included")
@@ -67,4 +75,28 @@ def test_the_next_agent_goes_on_with_what_sigterm_stopped(large):
         lab.agent_toml.write_text(config)
         assert not ledger.sync()["resumed"]
         ledger.check()
+        ledger.check_source()
+
+
+def test_no_vddk_holds_a_disk_of_a_parked_sync(embedded_pair):
+    pair, lab, vm = embedded_pair, embedded_pair.lab, "web01"
+    lab.agent_toml.write_text(lab.agent_toml.read_text().replace('"hotadd"', '"vddk-nbdssl"'))
+    with Ledger(pair, vm) as ledger, gated(lab) as gate:
+        ledger.write(6 * MIB)
+        content = ledger.content()
+        gate.hold_after(MIB)
+        process = pair.start_source("sync", vm, "--json")
+        gate.wait_held()
+        workers = set(lab.vddk.seen())
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=60)
+        assert json.loads(out)["error"]["reason"] == "PARKED", (out, err)
+        assert workers
+        assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
+        assert lab.vddk.left("attached") == lab.vddk.left("prepared") == lab.control("orphans") == []
+        assert len(lab.control("snapshots", vm)) == 1
+        gate.release()
+        report = pair.sync(vm)
+        assert report["resumed"]
+        ledger.settle(content, report["point"])
         ledger.check_source()

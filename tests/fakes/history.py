@@ -9,13 +9,14 @@ import random
 from pathlib import Path
 from unittest import mock
 
-from common.errors import KeysapartError, PreconditionError, SourceError
+from common.errors import KeysapartError, ParkedSyncError, PreconditionError, SourceError
 from common.grain import GRAIN_BYTES
 from source_agent import in_flight
 from source_agent.disk_read.memory import MemoryReader
 from source_agent.needs import Agent
 from source_agent.outlook import look_ahead
 from source_agent.replicate import sync_vm
+from source_agent.stop import Stop
 from source_agent.stream.channel import Target
 from source_agent.vsphere.memory import MemorySite, MemoryVSphere
 from tests.fakes.clock import ManualClock
@@ -63,6 +64,28 @@ class _DyingReader(MemoryReader):
         return opened
 
 
+class _StoppingReader(MemoryReader):
+    """A reader during which the agent is told to stop, in the middle of what is read."""
+
+    def __init__(self, site: MemorySite, reads: int, stop: Stop) -> None:
+        super().__init__(site)
+        self._left = reads
+        self._stop = stop
+
+    def open(self, snapshot, disk):
+        opened = super().open(snapshot, disk)
+        read_into = opened.read_into
+
+        def stopping(offset, buffer):
+            read_into(offset, buffer)
+            self._left -= 1
+            if self._left < 0:
+                self._stop.park("SIGTERM ended the agent")
+
+        opened.read_into = stopping
+        return opened
+
+
 class Quiet:
     """Progress that nobody watches."""
 
@@ -106,11 +129,13 @@ class History:
         self.frozen: dict[int, bytes] = {}
         """What the guest held when the sync began that a killed process left behind."""
         self.resumed = 0
+        self.parked = 0
 
     def live(self, steps: int) -> None:
         """Do ``steps`` things and a sync after the last; what happened stands in ``told``."""
         meddling = [self._reset, self._foreign, self._drop, self._visit, self._grow, self._relocate, self._replace]
         meddling += [self._host, self._crash, self._kill, self._kill, self._untrack, self._switch_off]
+        meddling += [self._park, self._park, self._park]
         for _ in range(steps):
             self.clock.advance(self.rng.choice((7, 7, 600, 600, 86400, 40 * 86400)))
             thing = self.rng.choices((self._write, self._sync, self.rng.choice(meddling)), (9, 9, 4))[0]
@@ -225,6 +250,23 @@ class History:
             else:
                 self._committed(report, images)
         self.vsphere.heal()
+
+    def _park(self) -> None:
+        """The agent is told to stop in mid-sync, which may be one that was parked or killed before."""
+        images, before = self._images(), self._noted()
+        stop = Stop()
+        reader = _StoppingReader(self.site, self.rng.randrange(3), stop)
+        try:
+            report = self._run(dataclasses.replace(self.agent, reader=reader, stop=stop))
+        except ParkedSyncError:
+            self.parked += 1
+            assert sum(one.info.name != "somebody's" for one in self.machine.snapshots) == 1
+            if self._noted() != before:
+                self.frozen = images
+        except PreconditionError:
+            return
+        else:
+            self._committed(report, images)
 
     def _noted(self) -> str | None:
         note = in_flight.load(self.agent.state_dir, self.machine.instance_uuid)

@@ -15,7 +15,7 @@ from typing import Final, Self, TypeVar
 
 from common import log
 from common.clock import Clock
-from common.errors import InternalError, KeysapartError
+from common.errors import InternalError, KeysapartError, SourceError
 from common.extent import Extent, normalise
 from source_agent.disk_read.vddk import errors
 from source_agent.disk_read.vddk.abi import OK
@@ -165,6 +165,11 @@ class VddkDisk:
 
     def _connected(self) -> WorkerProcess:
         if self._worker is None:
+            if self._closing:
+                # A read that waited while its sync was given up: a new worker would attach the disk, and nobody end it.
+                raise SourceError(
+                    f"{self._subject} is closed", subject=self._subject, next_step="report this with the log"
+                )
             self._worker = self._opened()
         return self._worker
 

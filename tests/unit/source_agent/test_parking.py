@@ -137,7 +137,7 @@ def test_the_next_process_goes_on_with_what_was_parked(world, aborts, delta):
     assert caught.value.__notes__ == [f"snapshot {left.info.name} of VM web01 stands for it"]
     assert agent.reader.attached == []
     assert note(world).parked is not None
-    assert list(in_flight.parked(world.agent.state_dir)) == [world.vm.instance_uuid]
+    assert list(in_flight.begun(world.agent.state_dir)) == [world.vm.instance_uuid]
     noise(world, 3)
     told = {one.rule: one.sentence for one in look_ahead(world.agent, "web01").findings}
     assert told["interrupted-sync"] == f"the sync for point {point} was parked, and its snapshot stands"

@@ -16,6 +16,7 @@ AGENT = {
     "vcenter": "it does not answer",
     "config_error": None,
 }
+PARK = 4 * 3600.0
 ROW = {
     "vm": "web01",
     "replica": "r",
@@ -39,7 +40,7 @@ def test_whoever_asks_gets_the_document(tmp_path):
     with door.answering(tmp_path, lambda: DOCUMENT):
         assert stat.S_IMODE((tmp_path / "run.sock").stat().st_mode) == 0o600
         assert door.ask(tmp_path) == DOCUMENT
-        document, lines = status_of(tmp_path, SystemClock())
+        document, lines = status_of(tmp_path, SystemClock(), PARK)
     assert document == DOCUMENT
     assert lines[0] == "vcenter: it does not answer"
     assert lines[-1].split() == ["web01", "3", "1m", "15m", "kept", "-", "syncing", "for", "1m,", "50", "%", "read"]
@@ -73,7 +74,7 @@ def test_a_path_too_long_for_a_socket_is_refused_in_words(tmp_path):
 def test_without_an_agent_what_the_last_one_left_is_shown_as_old(tmp_path):
     door.save(tmp_path, DOCUMENT)
     assert stat.S_IMODE((tmp_path / "run.json").stat().st_mode) == 0o600
-    document, lines = status_of(tmp_path, SystemClock())
+    document, lines = status_of(tmp_path, SystemClock(), PARK)
     assert document["agent"]["running"] is False
     row = document["vms"][0]
     assert (row["running"], row["rpo"], row["cause"]) == (None, "missed", "agent-stopped")
@@ -86,7 +87,7 @@ def test_without_anything_it_says_so(tmp_path, content):
     if content is not None:
         (tmp_path / "run.json").write_text(content)
     with pytest.raises(NotFoundError, match="no agent runs"):
-        status_of(tmp_path, SystemClock())
+        status_of(tmp_path, SystemClock(), PARK)
 
 
 def test_one_agent_per_state_folder(tmp_path):

@@ -55,6 +55,8 @@ class World:
         self.syncs = Syncs()
         self.saved = []
         self.asked = []
+        self.parked = {}
+        self.tidied = []
         self.settings = Settings(path, load(path, AgentConfig))
         self.loop = Loop(
             self.syncs,
@@ -64,6 +66,8 @@ class World:
             save=self.saved.append,
             beat=lambda: None,
             look=lambda: self.asked.append(True),
+            parked=lambda: self.parked,
+            tidy=self.tidied.append,
         )
 
     @contextmanager
@@ -180,11 +184,14 @@ def test_syncs_that_take_too_long_are_parked_or_ended(tmp_path, what):
 
 
 def test_a_parked_sync_did_not_fail(world):
+    world.path.write_text(world.path.read_text().replace('stop_grace = "1s"', 'stop_grace = "7d"'))
+    assert world.settings.reload()
     with capture_logs() as logs, world.going(WEB):
         _, _, outcome = world.next()
         world.loop.put(Terminate("SIGTERM"))
         until("it is stopping", lambda: world.loop.document()["agent"]["stopping"])
         outcome.put(ParkedSyncError("SIGTERM ended the agent, it is parked", subject="vm web01", next_step="wait"))
+        until("it ended", lambda: not world.row()["running"])
     row = world.saved[-1]["vms"][0]
     assert (row["running"], row["failures"], row["error"]) == (None, 0, None)
     assert [line["log_level"] for line in logs if line["event"] == "sync parked"] == ["info"]
@@ -228,6 +235,25 @@ def test_what_the_target_or_an_earlier_agent_knows_spares_a_sync(tmp_path):
         assert (world.row()["point"], world.row("db01")["point"]) == (4, 9)
         assert world.loop.wanted([WEB, DB]) == []
     assert world.syncs.begun.empty()
+
+
+def test_what_an_earlier_agent_left_open_is_known_and_shown(tmp_path):
+    """A VM whose first sync was parked has no point yet: the target is asked all the same."""
+    world = World(tmp_path, known={WEB.instance_uuid: Known(unfinished=True)})
+    world.parked = {WEB.instance_uuid: {"point": 3}}
+    assert world.loop.wanted([WEB, DB]) == [WEB.instance_uuid, DB.instance_uuid]
+    now = SystemClock().monotonic()
+    with world.going(WEB, DB, told={one.instance_uuid: Known(2, now - 60) for one in (WEB, DB)}):
+        one, _, outcome = world.next()
+        assert one.vm.name == "web01"
+        assert world.row()["parked"] is None
+        outcome.put(dataclasses.replace(report("web01", 3), snapshot_age=600.0))
+        until("the point is there", lambda: world.row()["point"] == 3)
+        assert 600 <= world.row()["age_seconds"] < 1200
+        assert world.row()["parked"] == {"point": 3}
+        world.loop.put(Inventory([WEB, DB], {}))
+    assert world.syncs.begun.empty()
+    assert world.tidied == [{WEB.instance_uuid, DB.instance_uuid}]
 
 
 def test_a_changed_file_is_noticed_by_itself(world):

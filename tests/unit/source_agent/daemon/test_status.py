@@ -1,10 +1,12 @@
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from source_agent.daemon.counts import Counts, Metrics, days_left
-from source_agent.daemon.status import HEADINGS, Moment, cells, known, left_behind, rows
+from source_agent.daemon.status import HEADINGS, Moment, cells, known, left_behind, parked, rows
+from source_agent.in_flight import InFlight
 from source_agent.schedule.book import Book
 from source_agent.schedule.decide import Limits
 from source_agent.schedule.policy import Policy
@@ -33,7 +35,7 @@ def book():
 
 
 def shown(book, now, progress=None):
-    return {row["vm"]: row for row in rows(book, moment(now), progress or {})}
+    return {row["vm"]: row for row in rows(book, moment(now), progress or {}, {})}
 
 
 def commit(book, now, point=1):
@@ -80,7 +82,7 @@ def test_a_miss_is_there_with_its_reason_until_it_is_over(book):
 def test_a_restarted_agent_goes_on_from_it(book):
     book.step(0.0)
     name = commit(book, 10.0, point=6)
-    document = {"vms": rows(book, moment(20.0), {})}
+    document = {"vms": rows(book, moment(20.0), {}, {})}
     (found,) = known(document, Moment(5000.0, START + timedelta(seconds=1000.0))).values()
     assert (found.point, found.taken, found.compared) == (6, 4000.0, 4000.0)
     assert name
@@ -95,18 +97,53 @@ def test_rows_that_make_no_sense_are_left_out(row):
 def test_a_point_from_the_future_is_not_believed(book):
     book.step(0.0)
     commit(book, 10.0)
-    document = {"vms": rows(book, moment(20.0), {})}
+    document = {"vms": rows(book, moment(20.0), {}, {})}
     assert known(document, Moment(0.0, START - timedelta(days=1))) == {}
 
 
 def test_what_is_left_grows_old(book):
     book.step(0.0)
     name = commit(book, 10.0)
-    document = {"agent": AGENT, "vms": rows(book, moment(20.0), {})}
-    soon = {row["vm"]: row for row in left_behind(document, moment(60.0))["vms"]}
+    document = {"agent": AGENT, "vms": rows(book, moment(20.0), {}, {})}
+    soon = {row["vm"]: row for row in left_behind(document, moment(60.0), {})["vms"]}
     assert (soon[name]["rpo"], soon[name]["age_seconds"], soon[name]["next_run"]) == ("kept", 60.0, None)
-    late = {row["vm"]: row for row in left_behind(document, moment(2 * HOUR))["vms"]}
+    late = {row["vm"]: row for row in left_behind(document, moment(2 * HOUR), {})["vms"]}
     assert (late[name]["rpo"], late[name]["why"]) == ("missed", "no agent is running")
+
+
+@pytest.mark.parametrize(
+    ("hours", "told"),
+    [
+        (1, "parked for 1h on the way to point 3; the next sync goes on with it"),
+        (5, "parked for 5h on the way to point 3, longer than park_hours; the next start removes its snapshot"),
+    ],
+)
+def test_a_parked_sync_says_what_goes_on_next(book, hours, told):
+    book.step(0.0)
+    name = commit(book, 10.0)
+    replica = next(vm.replica for vm in book.vms.values() if vm.name == name)
+    record = InFlight("s", 3, None, None, parked=START)
+    now = hours * HOUR
+    waiting = parked(
+        {replica: record, DB.instance_uuid + "x": replace(record, parked=None)}, moment(now).wall, 4 * HOUR
+    )
+    assert list(waiting) == [replica]
+    here = {row["vm"]: row for row in rows(book, moment(now), {}, waiting)}
+    gone = {
+        row["vm"]: row for row in left_behind({"vms": rows(book, moment(20.0), {}, {})}, moment(now), waiting)["vms"]
+    }
+    for row in (here[name], gone[name]):
+        assert row["parked"]["since"] == "2026-11-24T12:00:00+00:00"
+        assert cells(row, moment(now))[-1].startswith(told)
+    assert sum(row["parked"] is not None for row in (*here.values(), *gone.values())) == 2
+
+
+def test_what_was_left_open_is_known_to_the_next_agent(book):
+    book.step(0.0)
+    commit(book, 10.0, point=6)
+    document = {"vms": rows(book, moment(20.0), {}, {})}
+    found = known(document, moment(30.0), [WEB.instance_uuid, DB.instance_uuid])
+    assert {(one.point, one.unfinished) for one in found.values()} == {(6, True), (None, True)}
 
 
 def test_metrics(book):
@@ -115,7 +152,7 @@ def test_metrics(book):
     counts = Counts()
     counts.failed("TARGET_UNAVAILABLE")
     registry = CollectorRegistry()
-    document = {"agent": AGENT, "vms": rows(book, moment(20.0), {})}
+    document = {"agent": AGENT, "vms": rows(book, moment(20.0), {}, {})}
     registry.register(Metrics(lambda: document, counts, lambda: 12.5))
     text = generate_latest(registry).decode()
     vm = next(one for one in book.vms.values() if one.name == name)

@@ -167,6 +167,29 @@ def test_a_point_that_grew_old_while_no_agent_ran_is_explained_so():
     assert one.vms[WEB.instance_uuid].stopped == 0.0
 
 
+def test_what_an_earlier_agent_left_open_goes_first():
+    """Its snapshot stands: it is due at once, before others that are later than it."""
+    known = {
+        WEB.instance_uuid: Known(point=7, taken=1000.0, unfinished=True),
+        DB.instance_uuid: Known(point=7, taken=1000.0 - 2 * RPO),
+    }
+    one = Book(Limits(syncs=1), started=1000.0)
+    one.refresh(1000.0, [DB, WEB], (POLICY,), known)
+    assert only(one.step(1000.0).start).vm.name == "web01"
+    one.finished(1010.0, WEB.instance_uuid, 8, read_all=False, earlier=300.0)
+    vm = one.vms[WEB.instance_uuid]
+    assert (vm.taken, vm.unfinished) == (700.0, False)
+    assert only(one.step(1010.0).start).vm.name == "db01"
+
+
+def test_a_parked_sync_is_no_failure():
+    one = book(WEB)
+    one.step(1000.0)
+    one.parked(WEB.instance_uuid)
+    vm = one.vms[WEB.instance_uuid]
+    assert (vm.failures, vm.error, one.running) == (0, None, {})
+
+
 def test_a_point_that_the_target_tells_later():
     one = book(WEB)
     one.learn(WEB.instance_uuid, Known(point=7, taken=900.0), 1000.0)

@@ -228,6 +228,9 @@ def test_the_worker_ends_with_the_disk(stage):
         assert process.poll() is None
     assert process.returncode == 0
     opened.__exit__(None, None, None)
+    with pytest.raises(SourceError, match="is closed"), opened.lend(Extent(0, 512)):
+        pass
+    assert opened._worker is None, "a worker that nobody would end"
 
 
 def test_leaving_while_a_read_hangs_ends_it(stage, monkeypatch):
