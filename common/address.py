@@ -5,17 +5,28 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
+from common.errors import InvalidInputError
+
 _HOST_PORT = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[^\s:\[\]]+):([0-9]{1,5})")
 
 
-def _check(text: str) -> str:
+def check(text: str) -> str:
+    """``text``, if it is ``host:port``. Raises ValueError."""
     match = _HOST_PORT.fullmatch(text)
     if match is None or int(match[1]) > 0xFFFF:
         raise ValueError("should be host:port, with an IPv6 address in brackets")
     return text
 
 
-HostPort = Annotated[str, AfterValidator(_check)]
+def checked(text: str, subject: str) -> str:
+    """The same for what a person typed as ``subject``. Raises InvalidInputError."""
+    try:
+        return check(text)
+    except ValueError as error:
+        raise InvalidInputError(f"{text[:80]!a} {error}", subject=subject, next_step="give it as host:port") from None
+
+
+HostPort = Annotated[str, AfterValidator(check)]
 """A checked ``host:port`` or ``[v6]:port``."""
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 
 from common.errors import AlreadyExistsError
@@ -37,6 +38,28 @@ def write_file(path: Path, content: bytes, *, mode: int = PRIVATE, replace: bool
             neighbour.unlink()
         raise
     sync_folder(path.parent)
+
+
+def write_together(contents: Mapping[Path, tuple[bytes, int]]) -> None:
+    """Replace several files, each with its mode, in the order given; everything that can fail is done before the first.
+
+    Raises:
+        OSError: the file system refused; as a rule nothing was replaced then.
+    """
+    staged: dict[Path, Path] = {}
+    try:
+        for path, (content, mode) in contents.items():
+            neighbour = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+            write_file(neighbour, content, mode=mode)
+            staged[path] = neighbour
+        for path, neighbour in staged.items():
+            neighbour.replace(path)
+    finally:
+        for neighbour in staged.values():
+            with contextlib.suppress(FileNotFoundError):
+                neighbour.unlink()
+    for folder in {path.parent for path in contents}:
+        sync_folder(folder)
 
 
 def _take_name(neighbour: Path, path: Path) -> None:

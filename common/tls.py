@@ -1,5 +1,8 @@
 """Certificate files of one side: loaded, checked against each other and the clock, before any connection is tried.
 
+The key's file may hold the key's certificate, too: so both are replaced at once. Of the certificates that fit the key,
+there and in the certificate's own file, the one that lasts longest counts.
+
 gRPC reports a refused handshake as "Socket closed" whatever the reason. So what can be known beforehand is checked
 here, and ``explain_refusal`` asks again with a handshake whose errors have words.
 """
@@ -12,11 +15,13 @@ from pathlib import Path
 
 import grpc
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from common.address import split
 from common.clock import Clock
 from common.errors import CertificateError, KeysapartError, TargetUnavailableError
+
+_CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,8 @@ class Identity:
     certificate_pem: bytes
     key_pem: bytes
     certificate: x509.Certificate
+    chain_file: Path
+    """Which of the files the certificate was found in."""
 
     @property
     def not_after(self) -> datetime:
@@ -60,7 +67,7 @@ def _read(path: Path, what: str) -> bytes:
         raise CertificateError(
             f"the {what} {path} cannot be read ({error.strerror})",
             subject=f"file {path}",
-            next_step="put the files there that target-appliance tenants add wrote, or correct the configuration",
+            next_step="pair this agent with source-agent pair, or correct the configuration",
         ) from error
 
 
@@ -72,27 +79,31 @@ def load_identity(files: TlsFiles, clock: Clock) -> Identity:
             is expired or not yet valid.
     """
     ca_pem = _read(files.ca, "CA file")
-    certificate_pem = _read(files.certificate, "certificate")
     key_pem = _read(files.key, "private key")
     try:
         x509.load_pem_x509_certificates(ca_pem)
-        certificate = x509.load_pem_x509_certificate(certificate_pem)
         key = load_pem_private_key(key_pem, password=None)
+        found = {files.key: key_pem} if _CERTIFICATE in key_pem else {}
+        if not found or files.certificate.exists():
+            found[files.certificate] = _read(files.certificate, "certificate")
+        parsed = {path: x509.load_pem_x509_certificate(pem) for path, pem in found.items()}
     except (ValueError, TypeError) as error:
         raise CertificateError(
             f"{files.ca}, {files.certificate} or {files.key} is not the PEM it should be",
             subject=f"file {files.certificate}",
             next_step="restore the files from where they were issued",
         ) from error
-    spki = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    if key.public_key().public_bytes(*spki) != certificate.public_key().public_bytes(*spki):
+    mine = key.public_key()
+    fitting = [path for path, certificate in parsed.items() if certificate.public_key() == mine]
+    if not fitting:
         raise CertificateError(
             f"{files.key} is not the key of {files.certificate}",
             subject=f"file {files.key}",
             next_step="put the key back that was made for this certificate",
         )
-    check_validity(certificate, f"the certificate {files.certificate}", clock)
-    return Identity(files, ca_pem, certificate_pem, key_pem, certificate)
+    chosen = max(fitting, key=lambda path: parsed[path].not_valid_after_utc)
+    check_validity(parsed[chosen], f"the certificate {chosen}", clock)
+    return Identity(files, ca_pem, found[chosen], key_pem, parsed[chosen], chosen)
 
 
 def check_validity(certificate: x509.Certificate, what: str, clock: Clock) -> None:
@@ -102,7 +113,7 @@ def check_validity(certificate: x509.Certificate, what: str, clock: Clock) -> No
         raise CertificateError(
             f"{what} expired on {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC",
             subject=what,
-            next_step="have the target's operator issue a new one with target-appliance tenants add",
+            next_step="have the target's operator make a pairing line with target-appliance agents add, and pair again",
         )
     if now < certificate.not_valid_before_utc:
         raise CertificateError(
@@ -127,7 +138,7 @@ def explain_refusal(
     subject = f"target {address}"
     host, port = split(address)
     context = ssl.create_default_context(cadata=identity.ca_pem.decode())
-    context.load_cert_chain(identity.files.certificate, identity.files.key)
+    context.load_cert_chain(identity.chain_file, identity.files.key)
     context.set_alpn_protocols(["h2"])
     try:
         with (
@@ -175,5 +186,5 @@ def _refused(address: str, how: str) -> CertificateError:
     return CertificateError(
         f"the target at {address} refuses this agent's certificate ({how})",
         subject=f"target {address}",
-        next_step="have its operator issue one with target-appliance tenants add",
+        next_step="have its operator make a pairing line with target-appliance agents add, and pair again",
     )

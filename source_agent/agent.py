@@ -9,7 +9,7 @@ from common import log
 from common.clock import Clock
 from common.errors import CertificateError, InterruptedSyncError
 from common.hardening import harden
-from common.ids import AgentId, parse_agent
+from common.ids import AgentId, TenantId, parse_agent, parse_tenant
 from common.tls import Identity, load_identity
 from source_agent.config import AgentConfig
 from source_agent.needs import Agent
@@ -23,19 +23,24 @@ _log = log.get("agent")
 
 
 def agent_id(identity: Identity) -> AgentId:
-    """This agent's id, which its certificate states: ``spiffe://domain/tenant/NAME/agent/ID``.
+    """This agent's id, which its certificate states. Raises CertificateError."""
+    return name_of(identity)[1]
+
+
+def name_of(identity: Identity) -> tuple[TenantId, AgentId]:
+    """Tenant and agent that the certificate states: ``spiffe://domain/tenant/NAME/agent/ID``.
 
     Raises:
         CertificateError: the certificate is not an agent's.
     """
     for uri in identity.uris:
         match uri.removeprefix("spiffe://").split("/"):
-            case [_, "tenant", _, "agent", text]:
-                return parse_agent(text)
+            case [_, "tenant", tenant, "agent", text]:
+                return parse_tenant(tenant), parse_agent(text)
     raise CertificateError(
         f"{identity.files.certificate} is not the certificate of an agent",
         subject=f"file {identity.files.certificate}",
-        next_step="use the agent.crt that target-appliance tenants add wrote",
+        next_step="pair this agent with source-agent pair",
     )
 
 

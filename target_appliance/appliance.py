@@ -26,6 +26,8 @@ from target_appliance.config import ApplianceConfig
 from target_appliance.identity.authority import Authority
 from target_appliance.kms import registry
 from target_appliance.recovery.vault import Vault
+from target_appliance.server.credentials import server_credentials
+from target_appliance.server.enrollment import Registrar, enrollment_port
 from target_appliance.server.serve import Behind, data_port
 from target_appliance.store.posix import PosixStore
 from target_appliance.store.probe import probe
@@ -71,6 +73,10 @@ def serve(
         park_seconds = config.sync.park_hours * 3600
         _recover(vault, catalog, keep_parked=park_seconds > 0)
         behind = Behind(vault, catalog, authority, clock, config.limits, park_seconds, config.listen.names, recorder)
+        if config.listen.enrollment is not None:
+            shown = server_credentials(authority, config.listen.names, ask_clients=False)
+            registrar = Registrar(authority, catalog, clock, recorder)
+            life.enter_context(enrollment_port(registrar, config.listen.enrollment, shown))
         port = life.enter_context(data_port(behind, config.listen.data))
         checks = {
             "kms": kms.probe,
@@ -80,7 +86,12 @@ def serve(
         }
         life.enter_context(health_port(config.listen.health, checks, clock, setting="listen.health"))
         _log.info(
-            "serving", data=config.listen.data, health=config.listen.health, kms=kms.name, store=str(config.store_dir)
+            "serving",
+            data=config.listen.data,
+            health=config.listen.health,
+            enrollment=config.listen.enrollment,
+            kms=kms.name,
+            store=str(config.store_dir),
         )
         while not stopping.wait(_SWEEP_SECONDS):
             port.desk.settle_silent()

@@ -1,5 +1,6 @@
 """Making an appliance and letting tenants in: what ``init`` and ``tenants`` do."""
 
+import contextlib
 import dataclasses
 import uuid
 from datetime import UTC, datetime
@@ -106,12 +107,7 @@ def add_tenant(config: ApplianceConfig, name: str, folder: Path, clock: Clock | 
     authority = Authority.open(config.authority_dir, config.trust_domain, clock)
     _refuse_overwriting(folder, authority.ca_pem)
     with Catalog.open(config.catalog, clock) as catalog:
-        new = catalog.add_tenant(tenant)
-        store = PosixStore(config.store_dir)
-        try:
-            store.make_folder(tenant_folder(tenant))  # by which catalog rebuild knows the tenant
-        finally:
-            store.close()
+        new = register_tenant(config, catalog, tenant)
         issued = authority.issue_agent(tenant, AgentId(str(uuid.uuid4())))
         identity = identify(issued.certificate_pem, authority.trust, clock.now())
         catalog.put_agent(agent_row(identity, issued.certificate_pem))
@@ -120,6 +116,14 @@ def add_tenant(config: ApplianceConfig, name: str, folder: Path, clock: Clock | 
     write_file(folder / "agent.crt", issued.certificate_pem, mode=PUBLIC)
     write_file(folder / "ca.crt", authority.ca_pem, mode=PUBLIC, replace=True)
     return Added(tenant, new, identity.agent, identity.not_after, folder)
+
+
+def register_tenant(config: ApplianceConfig, catalog: Catalog, tenant: TenantId) -> bool:
+    """Make ``tenant`` known to catalog and store; False when it was."""
+    new = catalog.add_tenant(tenant)
+    with contextlib.closing(PosixStore(config.store_dir)) as store:
+        store.make_folder(tenant_folder(tenant))  # by which catalog rebuild knows the tenant
+    return new
 
 
 def register_issued(authority: Authority, catalog: Catalog, clock: Clock | None = None) -> int:

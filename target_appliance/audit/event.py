@@ -28,6 +28,8 @@ class What(enum.StrEnum):
     """Lines could not be written for a while; those that waited follow."""
 
     REFUSED = "refused"
+    AGENT_PAIRED = "agent-paired"
+    """A pairing line was used."""
     SYNC_BEGUN = "sync-begun"
     SYNC_RESUMED = "sync-resumed"
     SYNC_COMMITTED = "sync-committed"

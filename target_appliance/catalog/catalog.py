@@ -3,6 +3,7 @@
 Every method may raise StoreError (the database does not work; retrying may help) and StoreFullError.
 """
 
+from collections.abc import Callable
 from typing import Self
 
 import sqlalchemy
@@ -10,7 +11,7 @@ import sqlalchemy
 from common.clock import Clock
 from common.closing import Closing
 from common.ids import AgentId, ReplicaId, SyncId, TenantId
-from target_appliance.catalog import leases, points, rebuild, register, schema
+from target_appliance.catalog import leases, pairings, points, rebuild, register, schema
 from target_appliance.catalog.database import Database
 from target_appliance.catalog.model import AgentRow, Lease, PointRow, ReplicaRow, TenantRow, Usage
 from target_appliance.identity.authn import Identity
@@ -105,6 +106,29 @@ class Catalog(Closing):
         """
         with self._database.reading() as connection:
             register.admit(connection, identity)
+
+    # Pairing
+
+    def add_pairing(self, token: bytes, tenant: TenantId, agent: AgentId, valid_seconds: int) -> None:
+        """Let ``token`` bring ``agent`` of a registered tenant in, once."""
+        with self._database.writing() as connection:
+            pairings.add(connection, token, tenant, agent, now=int(self._now()), valid=valid_seconds)
+
+    def pair(self, token: bytes, issue: Callable[[TenantId, AgentId], AgentRow]) -> AgentRow:
+        """Use ``token`` up and register the agent that it is for, both or neither.
+
+        Args:
+            token: as the agent sent it.
+            issue: makes the agent's certificate; it runs within the transaction, and what it raises undoes all.
+
+        Raises:
+            AccessDeniedError: the token does not count; the message is for the log, not for who sent it.
+        """
+        with self._database.writing() as connection:
+            tenant, agent = pairings.spend(connection, token, now=int(self._now()))
+            row = issue(tenant, agent)
+            register.put_agent(connection, row)
+        return row
 
     # Leases
 

@@ -76,6 +76,17 @@ leases = Table(
     Column("expires", Double, nullable=False),
 )
 
+# Tokens are kept as digests only: who reads the catalog cannot pair.
+pairings = Table(
+    "pairings",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("tenant", String(63), ForeignKey("tenants.tenant"), nullable=False),
+    Column("agent", String(36), nullable=False),
+    Column("expires", BigInteger, nullable=False),
+    Column("used", BigInteger, nullable=True),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class TenantLimits:

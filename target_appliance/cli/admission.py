@@ -8,12 +8,12 @@ import typer
 
 from common.cli_edge import edge, emit
 from target_appliance.cli.options import AsJson, configured
+from target_appliance.cli.pairing import agents
 from target_appliance.cli.set_up import tenants
 
 if TYPE_CHECKING:
     from target_appliance.catalog.model import TenantLimits, TenantRow
 
-agents = typer.Typer(no_args_is_help=True, help="Agents of tenants.")
 operators = typer.Typer(no_args_is_help=True, help="Operators of tenants, who read replicas back.")
 
 _MIB, _GIB = 1 << 20, 1 << 30
@@ -33,7 +33,6 @@ def add_to(app: typer.Typer) -> None:
     tenants.command("resume")(_resume)
     tenants.command("limit")(_limit)
     agents.command("revoke")(_revoke)
-    app.add_typer(agents, name="agents")
     operators.command("add")(_add_operator)
     app.add_typer(operators, name="operators")
 

@@ -8,6 +8,7 @@ import typer
 
 from common.cli_edge import edge, emit
 from target_appliance.cli.options import AsJson, configured
+from target_appliance.cli.pairing import VALID, Address, Valid, print_offer
 
 tenants = typer.Typer(no_args_is_help=True, help="Register tenants and give their agents certificates.")
 
@@ -40,7 +41,7 @@ def _init(context: typer.Context, as_json: AsJson = False) -> None:
             f"store: {config.store_dir}",
             f"KMS: {kms}",
             (
-                "next: register a tenant with target-appliance tenants add NAME --out FOLDER, "
+                "next: register a tenant with target-appliance tenants add NAME, "
                 "then start the appliance with target-appliance serve"
             ),
         ]
@@ -56,23 +57,31 @@ def _serve(context: typer.Context) -> None:
 
 
 @tenants.command("add")
-def _add(
+def _add(  # noqa: PLR0917  a command's options
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Lower-case letters, digits and inner hyphens.")],
     out: Annotated[
-        Path, typer.Option("--out", metavar="FOLDER", help="Gets agent.crt, agent.key and ca.crt; made when missing.")
-    ],
+        Path | None,
+        typer.Option(
+            "--out", metavar="FOLDER", help="Write agent.crt, agent.key and ca.crt there; no line is printed."
+        ),
+    ] = None,
+    valid: Valid = VALID,
+    address: Address = None,
     as_json: AsJson = False,
 ) -> None:
-    """Register a tenant and issue a certificate for one of its agents.
+    """Register a tenant and print a pairing line for one of its agents.
 
-    Run it again for another agent of the same tenant, with another folder.
+    The line is a secret that works once: hand it over on a channel you trust. agents add makes one for another agent.
     """
     with edge(as_json=as_json):
+        config = configured(context)
+        if out is None:
+            print_offer(config, name, valid, address, may_be_new=True, as_json=as_json)
+            return
         from target_appliance.audit.commands import audited  # noqa: PLC0415
         from target_appliance.set_up import add_tenant  # noqa: PLC0415
 
-        config = configured(context)
         with audited(config, "tenants add", f"tenant {name}", name) as told:
             added = add_tenant(config, name, out)
             told.facts["agent"] = added.agent

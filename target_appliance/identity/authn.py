@@ -78,12 +78,18 @@ def _numbered(leaf: x509.Certificate, _trust: Trust, _now: datetime) -> None:
 def _strong(leaf: x509.Certificate, _trust: Trust, _now: datetime) -> None:
     if not isinstance(leaf.signature_hash_algorithm, _HASHES):
         raise refused("it is signed with a hash weaker than SHA-256")
-    key = leaf.public_key()
+    weak = weakness(leaf.public_key())
+    if weak is not None:
+        raise refused(f"its {weak}")
+
+
+def weakness(key: object) -> str | None:
+    """Why a public key does not count; None when it does."""
     if isinstance(key, rsa.RSAPublicKey):
-        if key.key_size < _RSA_BITS:
-            raise refused(f"its RSA key has {key.key_size} bits, fewer than {_RSA_BITS}")
-    elif not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, _CURVES):
-        raise refused("its key is neither RSA nor on the curves P-256 or P-384")
+        return f"RSA key has {key.key_size} bits, fewer than {_RSA_BITS}" if key.key_size < _RSA_BITS else None
+    if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, _CURVES):
+        return None
+    return "key is neither RSA nor on the curves P-256 or P-384"
 
 
 def _issued_by_us(leaf: x509.Certificate, trust: Trust, _now: datetime) -> None:

@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 
 from common.clock import Clock
 from common.errors import (
@@ -29,11 +29,14 @@ from common.private_file import PUBLIC, sync_folder, write_file
 from target_appliance.identity.authn import Trust
 from target_appliance.identity.certificates import (
     Issued,
+    PublicKey,
+    certify_agent,
     general_name,
-    make_agent,
+    key_pem,
     make_authority,
     make_server,
     make_signer,
+    new_key,
 )
 from target_appliance.identity.names import Role, agent_uri
 
@@ -110,6 +113,11 @@ class Authority:
         """The authority's certificate: what both sides verify each other with."""
         return self._ca.certificate_pem
 
+    @property
+    def fingerprint(self) -> bytes:
+        """SHA-256 of the authority's certificate, by which a pairing line names it."""
+        return self._ca.certificate.fingerprint(hashes.SHA256())
+
     def server(self, names: Sequence[str]) -> Issued:
         """Certificate and key of the server for ``names``; issued anew when they changed or a third of life is left."""
         wanted = {general_name(name) for name in names}
@@ -134,7 +142,16 @@ class Authority:
         return fresh
 
     def issue_agent(self, tenant: TenantId, agent: AgentId, role: Role = Role.AGENT) -> Issued:
-        """A certificate for one caller of ``tenant``; a copy of it, without the key, is kept.
+        """A certificate with a key for one caller of ``tenant``; a copy of it, without the key, is kept.
+
+        Raises:
+            AccessDeniedError: the agent's was withdrawn.
+        """
+        key = new_key()
+        return Issued(self.certify_agent(tenant, agent, key.public_key(), role), key_pem(key))
+
+    def certify_agent(self, tenant: TenantId, agent: AgentId, key: PublicKey, role: Role = Role.AGENT) -> bytes:
+        """PEM of a certificate for a key that a caller of ``tenant`` made; a copy of it is kept.
 
         Raises:
             AccessDeniedError: the agent's was withdrawn.
@@ -143,9 +160,10 @@ class Authority:
             raise AccessDeniedError(
                 f"agent {agent} was revoked", subject=f"agent {agent}", next_step="register a new agent in its place"
             )
-        issued = make_agent(self._ca, agent_uri(self.trust.domain, tenant, agent, role), self._clock.now())
-        write_file(self._folder / _ISSUED / f"{agent}.crt", issued.certificate_pem, mode=PUBLIC)
-        return issued
+        uri = agent_uri(self.trust.domain, tenant, agent, role)
+        pem = certify_agent(self._ca, uri, key, self._clock.now())
+        write_file(self._folder / _ISSUED / f"{agent}.crt", pem, mode=PUBLIC, replace=True)
+        return pem
 
     def withdraw(self, agent: AgentId) -> None:
         """The agent's certificate does not count as issued any more, for a catalog that is rebuilt."""

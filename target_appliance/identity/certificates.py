@@ -10,8 +10,10 @@ from datetime import datetime, timedelta
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 
 CA_LIFE = timedelta(days=3650)
 LEAF_LIFE = timedelta(days=365)
@@ -77,7 +79,7 @@ def make_authority(trust_domain: str, now: datetime) -> Issued:
     name = _name("Keysapart authority", trust_domain)
     own_id = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     certificate = (
-        _builder(key, name, now, CA_LIFE)
+        _builder(key.public_key(), name, now, CA_LIFE)
         .issuer_name(name)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_CA_USAGE, critical=True)
@@ -94,21 +96,21 @@ def make_authority(trust_domain: str, now: datetime) -> Issued:
 def make_server(authority: Issued, names: Sequence[str], now: datetime) -> Issued:
     """A server certificate for ``names``: host names and IP addresses."""
     alternatives = [general_name(name) for name in names]
-    return _make_leaf(authority, "Keysapart appliance", alternatives, [ExtendedKeyUsageOID.SERVER_AUTH], now)
+    return _with_key(authority, "Keysapart appliance", alternatives, [ExtendedKeyUsageOID.SERVER_AUTH], now)
 
 
-def make_agent(authority: Issued, uri: str, now: datetime) -> Issued:
-    """A client certificate whose one name is ``uri``.
+def certify_agent(authority: Issued, uri: str, key: PublicKey, now: datetime) -> bytes:
+    """PEM of a client certificate for somebody else's ``key``, whose one name is ``uri``.
 
     Both purposes are stated, because the X509-SVID rules demand them together.
     """
     purposes = [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
-    return _make_leaf(authority, "Keysapart agent", [x509.UniformResourceIdentifier(uri)], purposes, now)
+    return _make_leaf(authority, "Keysapart agent", [x509.UniformResourceIdentifier(uri)], purposes, now, key)
 
 
 def make_signer(authority: Issued, uri: str, now: datetime) -> Issued:
     """A certificate for signing documents, and for nothing else."""
-    return _make_leaf(authority, "Keysapart signer", [x509.UniformResourceIdentifier(uri)], [DOCUMENT_SIGNING], now)
+    return _with_key(authority, "Keysapart signer", [x509.UniformResourceIdentifier(uri)], [DOCUMENT_SIGNING], now)
 
 
 def general_name(name: str) -> x509.GeneralName:
@@ -119,18 +121,29 @@ def general_name(name: str) -> x509.GeneralName:
         return x509.DNSName(name)
 
 
-def _make_leaf(
+def _with_key(
     authority: Issued,
     common_name: str,
     alternatives: Sequence[x509.GeneralName],
     purposes: Sequence[x509.ObjectIdentifier],
     now: datetime,
 ) -> Issued:
+    key = new_key()
+    return Issued(_make_leaf(authority, common_name, alternatives, purposes, now, key.public_key()), key_pem(key))
+
+
+def _make_leaf(  # noqa: PLR0917  a certificate's parts
+    authority: Issued,
+    common_name: str,
+    alternatives: Sequence[x509.GeneralName],
+    purposes: Sequence[x509.ObjectIdentifier],
+    now: datetime,
+    key: PublicKey,
+) -> bytes:
     ca = authority.certificate
     ca_key = serialization.load_pem_private_key(authority.key_pem, password=None)
     if not isinstance(ca_key, ec.EllipticCurvePrivateKey):
         raise TypeError("the authority's key is not an EC key")
-    key = new_key()
     certificate = (
         _builder(key, _name(common_name), now, LEAF_LIFE)
         .issuer_name(ca.subject)
@@ -138,7 +151,7 @@ def _make_leaf(
         .add_extension(_LEAF_USAGE, critical=True)
         .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
         .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(
                 ca.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
@@ -147,16 +160,14 @@ def _make_leaf(
         )
         .sign(ca_key, hashes.SHA256())
     )
-    return Issued(certificate.public_bytes(serialization.Encoding.PEM), key_pem(key))
+    return certificate.public_bytes(serialization.Encoding.PEM)
 
 
-def _builder(
-    key: ec.EllipticCurvePrivateKey, subject: x509.Name, now: datetime, life: timedelta
-) -> x509.CertificateBuilder:
+def _builder(key: PublicKey, subject: x509.Name, now: datetime, life: timedelta) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
-        .public_key(key.public_key())
+        .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - _SET_BACK)
         .not_valid_after(now + life)

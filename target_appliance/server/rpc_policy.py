@@ -16,6 +16,7 @@ class TenantRule(enum.Enum):
     TENANT = "names nothing: what it answers is the caller's tenant's"
     REPLICA = "names a replica, looked up within the caller's tenant"
     SYNC = "names a sync, which must be the caller's own"
+    GIVEN = "the one that the token was made for"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,8 @@ class Row:
     """Each call is told to the audit log; refused ones are, whatever this says."""
 
 
+_NOBODY: Final[frozenset[Role]] = frozenset()
+"""The enrolment port asks for no certificate; on the data port such a method is not served."""
 _AGENT: Final = frozenset({Role.AGENT})
 _OPERATOR: Final = frozenset({Role.OPERATOR})
 _WRITE: Final = "/keysapart.v1.Replication/"
@@ -47,4 +50,5 @@ POLICY: Final[dict[str, Row]] = {
     f"{_READ}ListReplicas": Row(_OPERATOR, TenantRule.TENANT, streams=False, audit=True),
     f"{_READ}ListPoints": Row(_OPERATOR, TenantRule.REPLICA, streams=False, audit=True),
     f"{_READ}ReadDisk": Row(_OPERATOR, TenantRule.REPLICA, streams=True, audit=True),
+    "/keysapart.v1.Enrollment/Enroll": Row(_NOBODY, TenantRule.GIVEN, streams=False, audit=True),
 }

@@ -25,6 +25,7 @@ from target_appliance.receive.allowance import Allowance
 from target_appliance.receive.desk import SyncDesk
 from target_appliance.receive.open_sync import OpenSync, OpenSyncs
 from target_appliance.recovery.vault import Vault
+from target_appliance.server.credentials import server_credentials
 from target_appliance.server.edge import Edge, Identify
 from target_appliance.server.limits import IdleWatch, StreamCap
 from target_appliance.server.recovery import RecoveryService
@@ -117,7 +118,7 @@ def data_port(behind: Behind, address: str) -> Iterator[DataPort]:
         server = grpc.server(pool, interceptors=[edge], options=_OPTIONS, maximum_concurrent_rpcs=threads)
         services.add_ReplicationServicer_to_server(service, server)  # type: ignore[no-untyped-call,arg-type,unused-ignore]
         readers.add_RecoveryServicer_to_server(RecoveryService(behind.vault, behind.catalog, watch), server)  # type: ignore[no-untyped-call,arg-type,unused-ignore]
-        port = _bind(server, address, _credentials(behind))
+        port = _bind(server, address, server_credentials(behind.authority, behind.names, ask_clients=True))
         server.start()
         life.callback(lambda: server.stop(_DRAIN_SECONDS).wait())
         yield DataPort(desk, port)
@@ -132,15 +133,6 @@ def _bind(server: grpc.Server, address: str, credentials: grpc.ServerCredentials
             subject=f"port {address}",
             next_step="end the other program, or change listen.data in the configuration",
         ) from None
-
-
-def _credentials(behind: Behind) -> grpc.ServerCredentials:
-    own = behind.authority.server(behind.names)
-    return grpc.ssl_server_credentials(
-        [(own.key_pem, own.certificate_pem)],
-        root_certificates=behind.authority.ca_pem,
-        require_client_auth=True,
-    )
 
 
 def _identifier(behind: Behind) -> Identify:

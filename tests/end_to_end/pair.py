@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -87,16 +88,18 @@ class Pair:
     Args:
         lab: started already; ends after the pair.
         kms: ``kmip`` (the lab's own server) or ``embedded``.
+        tenants: whose agent's files are written beforehand; none for an agent that is to be paired.
     """
 
-    def __init__(self, lab: Lab, kms: str = "kmip") -> None:
+    def __init__(self, lab: Lab, kms: str = "kmip", tenants: Sequence[str] = (TENANT,)) -> None:
         self.lab = lab
         self.folder = lab.folder
         self.config = lab.appliance_toml if kms == "kmip" else self._embedded(lab)
         self.log = lab.folder / "appliance.log"
         self.appliance: Appliance | None = None
         self.done("init")
-        self.done("tenants", "add", TENANT, "--out", lab.folder / "agent")
+        for tenant in tenants:
+            self.done("tenants", "add", tenant, "--out", lab.folder / "agent")
 
     def __enter__(self) -> Self:
         self.serve()

@@ -66,6 +66,7 @@ def other_appliance(pair: Pair, name: str) -> Path:
     folder.mkdir()
     text = pair.config.read_text().replace('"appliance-state"', f'"{name}/state"')
     config = pair.folder / f"{name}.toml"
+    text = text.replace(f'enrollment = "127.0.0.1:{pair.lab.enrollment_port}"\n', "")
     config.write_text(text.replace('store_dir = "store"', f'store_dir = "{name}/store"'))
     for words in (("init",), ("tenants", "add", TENANT, "--out", folder / "agent")):
         assert run("target-appliance", config, *words).code == 0
@@ -89,7 +90,7 @@ def test_foreign_certificate(ledger: Ledger) -> None:
         for name in ("agent.crt", "agent.key"):
             shutil.copy(ledger.pair.folder / "other-agent" / "agent" / name, folder / name)
         refused = ledger.pair.source("sync", VM)
-        sentence(refused, EXIT_REFUSED, "refuses this agent's certificate", "target-appliance tenants add")
+        sentence(refused, EXIT_REFUSED, "refuses this agent's certificate", "target-appliance agents add")
 
 
 class TwoYearsAgo(SystemClock):
@@ -106,7 +107,7 @@ def test_expired_certificate(ledger: Ledger) -> None:
         (folder / "agent.crt").write_bytes(issued.certificate_pem)
         (folder / "agent.key").write_bytes(issued.key_pem)
         refused = ledger.pair.source("sync", VM)
-        sentence(refused, EXIT_REFUSED, "agent.crt expired on", "UTC", "tenants add")
+        sentence(refused, EXIT_REFUSED, "agent.crt expired on", "UTC", "agents add")
 
 
 # Keys.

@@ -16,9 +16,11 @@ from google.protobuf.message import Message
 from common.status_map import from_rpc_error
 from common.wire.v1 import recovery_pb2 as reading
 from common.wire.v1 import replication_pb2 as writing
+from target_appliance.server.rpc_policy import POLICY
 from tests.architecture.test_rpc_policy import methods
 
-METHODS = methods()
+METHODS = {path: method for path, method in methods().items() if POLICY[path].roles}
+"""Those of the data port."""
 UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 DISK = writing.Disk(
     key=2000, uuid="u", label="Hard disk 1", capacity_bytes=1 << 20, adapter="lsilogic", kind=writing.SYNC_KIND_FULL
@@ -47,6 +49,7 @@ def begin(replica: str, base: int = 0) -> writing.BeginSyncRequest:
     )
 
 
+ENROLL = "/keysapart.v1.Enrollment/Enroll"
 _WRITE, _READ = "/keysapart.v1.Replication/", "/keysapart.v1.Recovery/"
 
 CALLS: dict[str, Callable[[Names], Message]] = {

@@ -7,13 +7,15 @@ import grpc
 import pytest
 import sqlalchemy
 
+from common.wire.v1.enrollment_pb2 import EnrollRequest
 from target_appliance.identity.names import Role
 from target_appliance.receive import allowance
 from target_appliance.server.rpc_policy import POLICY, TenantRule
 from target_appliance.store.memory import MemoryStore
+from tests.architecture.test_rpc_policy import methods
 from tests.fakes.served import Served, served
 from tests.faults.store import FaultStore, Trap
-from tests.isolation.calls import CALLS, METHODS, UUID, Names
+from tests.isolation.calls import CALLS, ENROLL, METHODS, UUID, Names, call
 from tests.isolation.site import VMS, Site, absent
 
 MALFORMED = ("", "../../etc/passwd", "A" * 300, VMS["acme"].upper(), "\x00", "11111111\n")
@@ -33,7 +35,15 @@ def allowed(path: str, role: Role) -> bool:
 
 
 def test_every_rpc_is_in_the_matrix() -> None:
-    assert set(CALLS) == set(METHODS) == set(POLICY)
+    assert set(CALLS) == set(METHODS)
+    assert set(POLICY) - set(METHODS) == {ENROLL}
+
+
+@pytest.mark.parametrize("role", Role)
+def test_what_is_for_strangers_is_not_served_to_anybody_here(site: Site, role: Role) -> None:
+    method = methods()[ENROLL]
+    answer = call(site.channels[f"{role} of acme"], ENROLL, method, EnrollRequest(token=bytes(32)))
+    assert answer.code is grpc.StatusCode.UNIMPLEMENTED
 
 
 @pytest.mark.parametrize("role", Role)

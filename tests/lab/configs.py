@@ -54,6 +54,7 @@ trust_domain = "{TRUST_DOMAIN}"
 [listen]
 data = "127.0.0.1:{lab.data_port}"
 health = "127.0.0.1:{lab.health_port}"
+enrollment = "127.0.0.1:{lab.enrollment_port}"
 names = ["localhost", "127.0.0.1"]
 
 [kms]

@@ -72,7 +72,8 @@ class Lab:
 
     def _start(self) -> None:
         build.binary()
-        vcenter, kms, source_kms, self.data_port, self.health_port = self._held.enter_context(ports.reserved(5))
+        vcenter, kms, source_kms, *listening = self._held.enter_context(ports.reserved(6))
+        self.data_port, self.health_port, self.enrollment_port = listening
         self.kms = KmipSite(self.folder / "kms", "target", kms)
         self._held.callback(self.kms.close)
         self.source_kms = KmipSite(self.folder / "source-kms", "source", source_kms)
@@ -201,7 +202,11 @@ class Lab:
             "control": {"url": self._door_url, "vcenter_url": self.vcenter.control_url},
             "kms": _shown_kms(self.kms),
             "source_kms": _shown_kms(self.source_kms),
-            "appliance": {"data": f"127.0.0.1:{self.data_port}", "health": f"127.0.0.1:{self.health_port}"},
+            "appliance": {
+                "data": f"127.0.0.1:{self.data_port}",
+                "health": f"127.0.0.1:{self.health_port}",
+                "enrollment": f"127.0.0.1:{self.enrollment_port}",
+            },
             "pids": {
                 "lab": os.getpid(),
                 "vcenter": self.vcenter.pid,

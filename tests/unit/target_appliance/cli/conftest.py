@@ -25,6 +25,7 @@ trust_domain = "keysapart.lab"
 [listen]
 data = "127.0.0.1:0"
 health = "127.0.0.1:0"
+enrollment = "127.0.0.1:7445"
 names = ["localhost"]
 [kms]
 driver = "embedded"

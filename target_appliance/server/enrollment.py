@@ -1,0 +1,156 @@
+"""The enrolment port: one RPC for agents that have no certificate yet, on a listener and a pool of its own.
+
+Only the appliance shows a certificate here. What a stranger can cost is bounded: threads, connections, their age, the
+size of what he sends, and how often he may fail.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import grpc
+
+from common import log
+from common.clock import Clock
+from common.errors import AccessDeniedError, BusyError, InternalError, KeysapartError
+from common.pairing_line import TOKEN_BYTES
+from common.status_map import abort
+from common.wire.v1 import enrollment_pb2 as wire
+from common.wire.v1 import enrollment_pb2_grpc as services
+from target_appliance.audit.event import Event, What, Who
+from target_appliance.audit.recorder import Recorder
+from target_appliance.catalog.catalog import Catalog
+from target_appliance.catalog.model import AgentRow
+from target_appliance.catalog.register import agent_row
+from target_appliance.identity.authn import identify
+from target_appliance.identity.authority import Authority
+from target_appliance.identity.names import Role
+from target_appliance.identity.requests import requested_key
+from target_appliance.server.attempts import Attempts, Rates
+
+_THREADS: Final = 4
+_CALLS_AT_ONCE: Final = 32
+_DRAIN_SECONDS: Final = 2.0
+_OPTIONS: Final = (
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", 8 << 10),
+    ("grpc.max_metadata_size", 4 << 10),
+    ("grpc.max_concurrent_streams", 4),
+    ("grpc.server_handshake_timeout_ms", 5_000),
+    ("grpc.max_allowed_incoming_connections", 128),
+    ("grpc.max_connection_idle_ms", 5_000),
+    ("grpc.max_connection_age_ms", 20_000),
+    ("grpc.max_connection_age_grace_ms", 5_000),
+)
+_STRANGER: Final = Who("stranger")
+_log = log.get("enrollment")
+
+
+@dataclass(frozen=True)
+class EnrollmentPort:
+    """An open port."""
+
+    port: int
+
+
+@dataclass(frozen=True)
+class Registrar:
+    """What lets agents in; all of it the caller's."""
+
+    authority: Authority
+    catalog: Catalog
+    clock: Clock
+    recorder: Recorder
+
+
+class EnrollmentService:
+    """The handler; gRPC calls it."""
+
+    def __init__(self, registrar: Registrar, attempts: Attempts) -> None:
+        self._registrar = registrar
+        self._attempts = attempts
+
+    def Enroll(self, request: wire.EnrollRequest, context: grpc.ServicerContext) -> wire.EnrollResponse:  # noqa: N802 - the proto's name
+        """A certificate for the token's agent. Who sends a wrong token learns that, and our log why."""
+        peer = context.peer()
+        try:
+            return self._enroll(request, peer)
+        except KeysapartError as error:
+            failure = error
+        except Exception as error:  # noqa: BLE001  whatever it is, a stranger gets a status and no traceback
+            _log.error("unexpected failure", error=type(error).__name__, where=log.where(error))
+            failure = InternalError(
+                "the appliance failed unexpectedly", subject="pairing", next_step="see the appliance's log"
+            )
+        _log.warning("pairing refused", peer=peer, outcome=failure.reason, cause=failure.message)
+        facts = {"peer": peer, "cause": failure.message}
+        self._registrar.recorder.refused(Event(What.REFUSED, _STRANGER, "call Enroll", failure.reason, facts))
+        if isinstance(failure, AccessDeniedError):
+            failure = AccessDeniedError(
+                "the target does not accept this pairing line",
+                subject="pairing line",
+                next_step="ask its operator for a new one; the target's log says what is wrong with this one",
+            )
+        try:
+            abort(context, failure)
+        finally:
+            del failure  # its traceback holds this frame, and with it gRPC's call
+        raise AssertionError("abort does not return")
+
+    def _enroll(self, request: wire.EnrollRequest, peer: str) -> wire.EnrollResponse:
+        registrar = self._registrar
+        with self._attempts.attempt(peer):
+            key = requested_key(request.request)
+            if len(request.token) != TOKEN_BYTES:
+                raise AccessDeniedError("the token has a wrong length", subject="pairing", next_step="send all of it")
+            certificate = b""
+
+            def issue(tenant: Any, agent: Any) -> AgentRow:
+                nonlocal certificate
+                certificate = registrar.authority.certify_agent(tenant, agent, key)
+                identity = identify(certificate, registrar.authority.trust, registrar.clock.now())
+                row = agent_row(identity, certificate)
+                # Told before it is so: nobody comes in unseen.
+                who, facts = Who(Role.AGENT, agent, tenant), {"peer": peer, "certificate": row.fingerprint}
+                registrar.recorder.record(Event(What.AGENT_PAIRED, who, f"agent {agent}", facts=facts), strict=True)
+                return row
+
+            row = registrar.catalog.pair(request.token, issue)
+        _log.info("agent paired", tenant=row.tenant, agent=row.agent, peer=peer, certificate=row.fingerprint)
+        return wire.EnrollResponse(certificate=certificate, authorities=registrar.authority.ca_pem)
+
+
+@contextmanager
+def enrollment_port(
+    registrar: Registrar, address: str, credentials: grpc.ServerCredentials, rates: Rates | None = None
+) -> Iterator[EnrollmentPort]:
+    """Serve on ``address`` (``host:port``, port 0 for any free one) while the block runs; then close.
+
+    Args:
+        registrar: holds the tokens and issues the certificates.
+        address: where.
+        credentials: the appliance's certificate, without asking for the client's.
+        rates: how often strangers may fail.
+
+    Raises:
+        BusyError: the port is taken, or the address is not this machine's.
+    """
+    with ExitStack() as life:
+        pool = ThreadPoolExecutor(_THREADS, "enrol")
+        life.callback(pool.shutdown, cancel_futures=True)
+        server = grpc.server(pool, options=_OPTIONS, maximum_concurrent_rpcs=_CALLS_AT_ONCE)
+        service = EnrollmentService(registrar, Attempts(registrar.clock, rates or Rates()))
+        services.add_EnrollmentServicer_to_server(service, server)  # type: ignore[no-untyped-call,arg-type,unused-ignore]
+        try:
+            port = server.add_secure_port(address, credentials)
+        except RuntimeError:
+            raise BusyError(
+                f"cannot listen on {address}: the port is in use, or the address is not this machine's",
+                subject=f"port {address}",
+                next_step="end the other program, or change listen.enrollment in the configuration",
+            ) from None
+        server.start()
+        life.callback(lambda: server.stop(_DRAIN_SECONDS).wait())
+        yield EnrollmentPort(port)
