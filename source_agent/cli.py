@@ -112,6 +112,7 @@ def _plan(
         from source_agent.agent import opened  # noqa: PLC0415
         from source_agent.outlook import look_ahead  # noqa: PLC0415
         from source_agent.plan import requested_kind  # noqa: PLC0415
+        from source_agent.schedule import tags  # noqa: PLC0415
         from source_agent.schedule.policy import rpo_of  # noqa: PLC0415
 
         requested = requested_kind(full=full, compare=compare)
@@ -120,7 +121,8 @@ def _plan(
         with opened(config, SystemClock()) as agent:
             rpo_seconds = None if rpo_minutes is None else rpo_minutes * 60
             if rpo_seconds is None and policies:
-                rpo_seconds = rpo_of(vm, agent.vsphere.placements(), policies)
+                tagged = agent.vsphere.tagged(tags.wanted(policies))
+                rpo_seconds = rpo_of(vm, tags.bearing(agent.vsphere.placements(), tagged), policies)
             seen = look_ahead(agent, vm, requested=requested, rpo_seconds=rpo_seconds)
         emit(seen.as_json(), seen.lines(), as_json=as_json)
         raise typer.Exit(EXIT_OK if seen.ready else EXIT_REFUSED)

@@ -41,4 +41,5 @@ def _head(agent: dict[str, Any]) -> list[str]:
     lines = [f"{name}: {agent[name]}" for name in ("vcenter", "target") if agent[name] != "reachable"]
     if agent["config_error"]:
         lines.append(f"the configuration stays as it was: {agent['config_error']}")
+    lines += [f"tags: {text}" for text in agent.get("tags", ())]
     return [*lines, *(["the agent is stopping"] if agent["stopping"] else [])]

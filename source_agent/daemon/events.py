@@ -24,6 +24,15 @@ class Inventory:
 
     placements: Sequence[Placement]
     known: Mapping[ReplicaId, Known]
+    tags: frozenset[str] = frozenset()
+    """Tags that were looked for: the VMs are told which of these they bear, and of no others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tags:
+    """The tags were read, or not; sentences on what is not as it should be."""
+
+    troubles: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,4 +57,4 @@ class Terminate:
     """Syncs that are still under way after the grace are parked; else they are ended."""
 
 
-Event = Ended | Inventory | Site | Reload | Terminate
+Event = Ended | Inventory | Tags | Site | Reload | Terminate

@@ -14,7 +14,7 @@ from common.ids import ReplicaId
 from source_agent.daemon import status
 from source_agent.daemon.counts import Counts
 from source_agent.daemon.ending import Ending
-from source_agent.daemon.events import Ended, Event, Inventory, Reload, Site, Terminate
+from source_agent.daemon.events import Ended, Event, Inventory, Reload, Site, Tags, Terminate
 from source_agent.daemon.progress import Kept
 from source_agent.daemon.settings import Settings
 from source_agent.daemon.sites import Sites, reasons_of
@@ -87,6 +87,7 @@ class Loop:
         """Guards the book between this loop and whoever asks for the document."""
         self._under_way: dict[ReplicaId, _UnderWay] = {}
         self.sites = Sites()
+        self._tag_troubles: tuple[str, ...] = ()
         self._ending = Ending()
         self._saved = clock.monotonic()
         self._news = False
@@ -140,6 +141,7 @@ class Loop:
                 "target": self.sites.told("target"),
                 "vcenter": self.sites.told("vcenter"),
                 "config_error": self._settings.error,
+                "tags": list(self._tag_troubles),
                 "syncs_running": running,
                 "syncs_waiting": held,
             },
@@ -196,7 +198,11 @@ class Loop:
             case Ended():
                 self._ended(event)
             case Inventory():
-                self._took_over(event.placements, event.known)
+                # One from before a reload may lack tags that policies ask for by now; the next is on its way.
+                if self._settings.tags() <= event.tags:
+                    self._took_over(event.placements, event.known)
+            case Tags():
+                self._tags(event)
             case Site():
                 self._site(event)
             case Reload():
@@ -269,6 +275,14 @@ class Loop:
                 else (_log.warning, "VM no longer in the vCenter, so no longer protected")
             )
             tell(text, vm=vm.name, replica=vm.replica)
+
+    def _tags(self, event: Tags) -> None:
+        for text in event.troubles:
+            if text not in self._tag_troubles:
+                _log.warning("tags are not as the policies want them", said=text)
+        if self._tag_troubles and not event.troubles:
+            _log.info("tags are as the policies want them again")
+        self._tag_troubles = event.troubles
 
     def _site(self, event: Site) -> None:
         before = self.sites.looked(event.name, event.trouble)

@@ -8,6 +8,7 @@ from common.errors import KeysapartError
 from source_agent.config import AgentConfig
 from source_agent.schedule.decide import Limits
 from source_agent.schedule.policy import Policy, policy_of
+from source_agent.schedule.tags import wanted
 from source_agent.schedule.week import Week
 from source_agent.vsphere.port import Placement
 
@@ -42,6 +43,10 @@ class Settings:
     def selects(self, vm: Placement) -> bool:
         """Whether the VM is protected."""
         return policy_of(vm, self.policies) is not None
+
+    def tags(self) -> frozenset[str]:
+        """Tags that policies select by."""
+        return wanted(self.policies)
 
     def changed(self) -> bool:
         """The file is another one than when it was last read."""

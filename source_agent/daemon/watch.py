@@ -11,9 +11,11 @@ from common.clock import Clock
 from common.errors import InternalError, KeysapartError, TargetUnavailableError
 from common.ids import ReplicaId
 from common.wire.v1 import replication_pb2 as wire
-from source_agent.daemon.events import Event, Inventory, Site
+from source_agent.daemon.events import Event, Inventory, Site, Tags
 from source_agent.daemon.status import Moment
+from source_agent.daemon.tags import LastTags
 from source_agent.schedule.book import Known
+from source_agent.schedule.tags import bearing
 from source_agent.vsphere.port import Placement, VSphere
 
 _PROBE_SECONDS: Final = 30.0
@@ -39,6 +41,7 @@ class InventoryWatch:
         clock: for the age of points.
         put: takes the events.
         own: moref of the agent's VM, which is not replicated by itself.
+        tags: those that policies select by, asked anew each time.
         wanted: which of all VMs are protected without a known point.
         every: seconds between two readings, asked anew each time.
         soon: set when it is to be read now and not when it is time.
@@ -52,6 +55,7 @@ class InventoryWatch:
         put: Put,
         *,
         own: str,
+        tags: Callable[[], frozenset[str]],
         wanted: Callable[[Sequence[Placement]], Sequence[ReplicaId]],
         every: Callable[[], float],
         soon: threading.Event,
@@ -61,6 +65,9 @@ class InventoryWatch:
         self._clock = clock
         self._put = put
         self._own = own
+        self._tags = tags
+        self._last_tags = LastTags(vsphere, clock)
+        self._tag_troubles: tuple[str, ...] = ()
         self._wanted = wanted
         self._every = every
         self._told: set[ReplicaId] = set()
@@ -75,8 +82,16 @@ class InventoryWatch:
             self._put(Site("vcenter", error))
             return
         self._put(Site("vcenter", None))
+        asked = self._tags()
+        tagged, troubles = self._last_tags.read(asked)
+        if troubles != self._tag_troubles:
+            self._put(Tags(troubles))
+            self._tag_troubles = troubles
+        if tagged is None:
+            return
+        placements = bearing(placements, tagged)
         self._told &= {one.instance_uuid for one in placements}
-        self._put(Inventory(placements, self._points(placements)))
+        self._put(Inventory(placements, self._points(placements), asked))
 
     def _points(self, placements: Sequence[Placement]) -> dict[ReplicaId, Known]:
         found = {}

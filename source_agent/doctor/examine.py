@@ -20,6 +20,8 @@ from source_agent.doctor.report import Found, Report, failure, report
 from source_agent.lock import held
 from source_agent.preflight import Finding, Severity, check, gather
 from source_agent.privileges import HOTADD
+from source_agent.schedule import tags
+from source_agent.schedule.policy import Policy
 from source_agent.stream.channel import Target
 from source_agent.vsphere.certificate import expiry
 from source_agent.vsphere.port import VmInfo, VSphere
@@ -145,8 +147,7 @@ def _site(login: _Login, clock: Clock, names: Sequence[str]) -> tuple[list[Found
                 found.append(failure(error, name))
     elif login.config.protect:
         policies = [section.policy() for section in login.config.protect]
-        chosen, unused = judge.selected(vsphere.placements(), policies)
-        found += unused
+        chosen = _selected(vsphere, policies, found)
         wanted = [vm for vm in everything if vm.moref in chosen]
     else:
         wanted = [vm for vm in everything if vm.moref != agent_vm.moref]
@@ -155,6 +156,20 @@ def _site(login: _Login, clock: Clock, names: Sequence[str]) -> tuple[list[Found
     if login.own is not None:
         found += judge.left_behind(everything, login.own, held(login.config.state_dir))
     return found, len(wanted)
+
+
+def _selected(vsphere: VSphere, policies: Sequence[Policy], found: list[Found]) -> frozenset[str]:
+    """Morefs of the VMs that some policy is for; of those without a tag only, where tags cannot be read."""
+    asked = tags.wanted(policies)
+    try:
+        tagged = vsphere.tagged(asked)
+    except KeysapartError as error:
+        found.append(failure(error, "tags"))
+        return judge.selected(vsphere.placements(), [one for one in policies if one.tag is None])[0]
+    found += judge.tags(tags.missing(asked, tagged))
+    chosen, unused = judge.selected(tags.bearing(vsphere.placements(), tagged), policies)
+    found += unused
+    return chosen
 
 
 def _vm(login: _Login, vm: VmInfo, agent_vm: VmInfo) -> Iterator[Found]:

@@ -53,13 +53,20 @@ def selected(vms: Sequence[Placement], policies: Sequence[Policy]) -> tuple[froz
                 Severity.WARN,
                 "policy-unused",
                 f"no VM fits the {number}. [[protect]] section",
-                "correct its names, folder or attribute, or remove it",
+                "correct its names, folder, tag or attribute, or remove it",
             )
         )
         for number, policy in enumerate(policies, 1)
         if not any(policy_of(vm, [policy]) for vm in vms)
     ]
     return frozenset(vm.moref for vm in vms if policy_of(vm, policies)), unused
+
+
+def tags(missing: Iterable[str]) -> Iterator[Found]:
+    """Tags that policies ask for in vain, in words."""
+    for sentence in missing:
+        remedy = "correct tag in [[protect]], or let the agent's user read the tag"
+        yield Found(Finding(Severity.WARN, "tag-missing", sentence, remedy), "tags")
 
 
 def left_behind(vms: Sequence[VmInfo], agent: AgentId, busy: Iterable[str]) -> Iterator[Found]:

@@ -24,6 +24,8 @@ class Policy:
     """Inventory path of a folder, such as ``/site/vm/prod``; whatever is below it is in it."""
     attribute: tuple[str, str] | None = None
     """A custom attribute and a pattern for its value."""
+    tag: str | None = None
+    """A tag, as ``category:name``."""
     exclude: bool = False
     """The VMs are not protected; nothing but the conditions counts."""
 
@@ -32,6 +34,8 @@ class Policy:
         if self.vms and not any(fnmatchcase(vm.name, pattern) for pattern in self.vms):
             return False
         if self.folder is not None and not f"{vm.folder}/".startswith(f"{self.folder}/"):
+            return False
+        if self.tag is not None and self.tag not in vm.tags:
             return False
         if self.attribute is not None:
             name, pattern = self.attribute

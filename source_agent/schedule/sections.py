@@ -1,7 +1,7 @@
 """The parts of agent.toml that say what is protected, when, and how fast."""
 
 from datetime import time
-from typing import Any, Literal, Self
+from typing import Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, field_validator, model_validator
@@ -24,17 +24,11 @@ class ProtectSection(Section):
     vms: tuple[str, ...] = ()
     folder: str | None = Field(default=None, pattern=r"^/.*[^/]$")
     attribute: str | None = Field(default=None, pattern=r"^[^=]+=.+$")
+    tag: str | None = Field(default=None, pattern=r"^[^:]+:.+$")
     rpo: Duration | None = None
     exclude: bool = False
     compare_every: Duration | None = None
     priority: int = Field(default=0, ge=0, le=9)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _no_tags(cls, values: Any) -> Any:
-        if isinstance(values, dict) and {"tag", "tags"} & values.keys():
-            raise ValueError("vSphere tags are not read; select by vms, folder or a custom attribute")
-        return values
 
     @model_validator(mode="after")
     def _rpo_or_exclude(self) -> Self:
@@ -52,6 +46,7 @@ class ProtectSection(Section):
             vms=self.vms,
             folder=self.folder,
             attribute=(name.strip(), pattern.strip()) if self.attribute else None,
+            tag=self.tag,
             exclude=self.exclude,
         )
 

@@ -5,7 +5,7 @@ whose answer was lost the object is looked for, never made again.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -35,8 +35,10 @@ from source_agent.vsphere.port import (
     Surroundings,
     VmInfo,
 )
+from source_agent.vsphere.rest import Rest
 from source_agent.vsphere.session import Session
 from source_agent.vsphere.settings import VCenterSettings
+from source_agent.vsphere.tags import tagged
 
 __all__ = ["VCenter", "VCenterSettings", "connect"]
 
@@ -73,6 +75,7 @@ class VCenter:
         self._machines = Machines(session, clock)
         self._hot_add = HotAdd(self._machines)
         self._authorization = Authorization(session)
+        self._rest = Rest(session.settings)
 
     # Reading.
 
@@ -92,6 +95,10 @@ class VCenter:
     def placements(self) -> Sequence[Placement]:
         """See VSphere."""
         return placement.placements(self._session)
+
+    def tagged(self, wanted: Collection[str]) -> Mapping[str, frozenset[str]]:
+        """See VSphere."""
+        return tagged(self._rest, wanted)
 
     def vm(self, name: str) -> VmInfo:
         """See VSphere."""
@@ -248,6 +255,7 @@ class VCenter:
 
     def close(self) -> None:
         """See VSphere."""
+        self._rest.close()
         self._session.close()
 
     # Helpers.

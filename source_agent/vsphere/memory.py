@@ -5,7 +5,7 @@ to it, several may share a site. Both are safe for threads. Answers to change qu
 areas; attached disks appear as links named ``scsi-<bus>:<unit>`` in ``device_dir``.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -58,6 +58,11 @@ class MemoryVSphere:
         """See VSphere."""
         with self.site.lock:
             return sorted((machine.placement() for machine in self.site.machines.values()), key=lambda one: one.name)
+
+    def tagged(self, wanted: Collection[str]) -> Mapping[str, frozenset[str]]:
+        """See VSphere."""
+        with self.site.lock:
+            return {tag: frozenset(self.site.tags[tag]) for tag in wanted if tag in self.site.tags}
 
     def vm(self, name: str) -> VmInfo:
         """See VSphere."""

@@ -126,6 +126,8 @@ class MemorySite:
         self.denied: frozenset[str] = frozenset()
         """Privileges that logins to this site lack."""
         self.roles: dict[str, frozenset[str]] = {}
+        self.tags: dict[str, set[str]] = {}
+        """Morefs of the VMs that bear each tag there is, ``category:name``."""
         self._counter = 0
         self.device_dir.mkdir(parents=True, exist_ok=True)
 

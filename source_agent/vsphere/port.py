@@ -11,7 +11,7 @@ once, and again only after the vCenter itself refused them because of another ta
 """
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -107,6 +107,8 @@ class Placement:
     """Inventory path of its folder, such as ``/site/vm/prod``; empty for a VM of a vApp."""
     attributes: Mapping[str, str]
     """Its custom attributes that have a value."""
+    tags: frozenset[str] = frozenset()
+    """Its tags, as ``category:name``; the caller's to add, see ``VSphere.tagged``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +214,14 @@ class VSphere(Protocol):
 
     def placements(self) -> Sequence[Placement]:
         """Where every VM is that the login may see, by name; a fraction of the cost of ``vms``."""
+        ...
+
+    def tagged(self, wanted: Collection[str]) -> Mapping[str, frozenset[str]]:
+        """Morefs of the VMs that bear each of the tags ``wanted``, which are written ``category:name``.
+
+        A tag that does not exist, or that the login may not see, is left out. Tags are a service of their own, which
+        may fail while everything else answers.
+        """
         ...
 
     def vm(self, name: str) -> VmInfo:

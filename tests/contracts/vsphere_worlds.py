@@ -42,6 +42,12 @@ class World(Protocol):
     def lock_out(self, vm: str, *, on: bool) -> None:
         """Somebody keeps the VM from being moved, or ends that."""
 
+    def tag(self, vm: str, tag: str) -> None:
+        """Somebody gives a VM a tag, which is made if need be; only made, without a VM."""
+
+    def untag(self, vm: str, tag: str) -> None:
+        """Somebody takes it away; the tag itself goes, without a VM."""
+
     def tracking_unit(self, count: int) -> None:
         """How finely changes are tracked from now on, in bytes."""
 
@@ -79,6 +85,17 @@ class MemoryWorld:
     def lock_out(self, vm, *, on):
         self.site.machines[self._moref(vm)].relocation_disabled = on
 
+    def tag(self, vm, tag):
+        held = self.site.tags.setdefault(tag, set())
+        if vm:
+            held.add(self._moref(vm))
+
+    def untag(self, vm, tag):
+        if vm:
+            self.site.tags[tag].discard(self._moref(vm))
+        else:
+            del self.site.tags[tag]
+
     def tracking_unit(self, count):
         for machine in self.site.machines.values():
             for disk in machine.disks.values():
@@ -113,6 +130,12 @@ class LabWorld:
 
     def lock_out(self, vm, *, on):
         self.lab.control("disable-method", vm, "RelocateVM_Task", *([] if on else ["--off"]))
+
+    def tag(self, vm, tag):
+        self.lab.control("tag", *([vm] if vm else []), tag.replace(":", "/"))
+
+    def untag(self, vm, tag):
+        self.lab.control("untag", *([vm] if vm else []), tag.replace(":", "/"))
 
     def tracking_unit(self, count):
         self.lab.control("tracking-unit", count)

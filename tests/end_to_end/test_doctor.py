@@ -131,3 +131,22 @@ def test_where_policies_say_what_is_protected_only_that_is_looked_at(pair: Pair)
     assert (outcome.code, outcome.json["vms"]) == (EXIT_OK, 1), outcome
     rows = {row["rule"]: row for row in outcome.json["findings"]}
     assert rows["policy-unused"]["sentences"] == ["no VM fits the 2. [[protect]] section"]
+
+
+def test_policies_by_tag_are_looked_at_and_a_tag_that_is_not_there_is_told(pair: Pair) -> None:
+    lab = pair.lab
+    lab.control("tag", "web01", "Protection/gold")
+    policies = '[[protect]]\ntag = "Protection:gold"\nrpo = "1h"\n\n[[protect]]\ntag = "Ghost:x"\nrpo = "1h"\n\n[log]'
+    config = changed(pair, ("[log]", policies))
+    try:
+        outcome = run("source-agent", config, "doctor", "--json")
+        assert (outcome.code, outcome.json["vms"]) == (EXIT_OK, 1), outcome
+        rows = {row["rule"]: row for row in outcome.json["findings"]}
+        (told,) = rows["tag-missing"]["sentences"]
+        assert 'no tag "Ghost:x"' in told
+        lab.control("fault", "rest.session", "http-503")
+        rows = found(pair, config=config, code=EXIT_REFUSED)
+        assert rows["source-unavailable"]["where"] == ["tags"]
+    finally:
+        lab.control("clear-faults")
+        lab.control("untag", "Protection/gold")

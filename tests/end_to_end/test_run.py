@@ -202,3 +202,27 @@ def test_status_without_an_agent_says_so(pair):
     outcome = pair.source("status", "--json")
     assert outcome.code == 4
     assert "no agent runs" in outcome.error["message"]
+
+
+def test_vms_are_selected_by_tag_and_stay_so_while_tags_cannot_be_read(pair):
+    lab = pair.lab
+    lab.control("tag", "web01", "Protection/gold")
+    lab.control("tag", "plain01", "Protection/silver")
+    with running(pair) as agent:
+        by_tag = agent.toml.read_text().replace('vms = ["web*", "plain*"]', 'tag = "Protection:gold"')
+        agent.toml.write_text(by_tag.replace("[schedule]", '[schedule]\ninventory_every = "1s"'))
+        until("the tag selects", lambda: set(agent.rows()) == {"web01"})
+        assert agent.status()["agent"]["tags"] == []
+        lab.control("fault", "rest.tag-association", "http-503")
+        (told,) = until("the failure is told", lambda: agent.status()["agent"]["tags"])
+        assert "answers 503" in told
+        assert "VMs are selected by the tags as of" in told
+        assert set(agent.rows()) == {"web01"}
+        assert told in pair.source("status").out
+        lab.control("clear-faults")
+        until("it is over", lambda: agent.status()["agent"]["tags"] == [])
+        lab.control("untag", "Protection/gold")
+        (told,) = until("the tag is missed", lambda: agent.status()["agent"]["tags"])
+        assert 'no tag "Protection:gold"' in told
+        until("nothing bears it", lambda: agent.rows() == {})
+        assert agent.stop() == 0

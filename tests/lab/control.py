@@ -1,6 +1,7 @@
 """Orders to a running lab, as words: what ``python -m tests.lab control DIR …`` and tests give alike."""
 
 import argparse
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -63,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
     order("plug-delay", "how long a guest takes to see a disk come or go", "seconds")
     order("certificate", "replace the vCenter's, which then lasts so many days", "days")
     order("expire-sessions", "end all sessions of the vCenter")
+    _tags(order)
     order("calls", "how often each method was called")
     order("vcenter", "make it go away, or come back").add_argument("action", choices=["stop", "start"])
     order("source-site", "make vCenter and KMS of the source go away, or come back").add_argument(
@@ -76,6 +78,18 @@ def parser() -> argparse.ArgumentParser:
 
 
 _KEY_ACTIONS = ("state", "deactivate", "compromise", "destroy")
+
+
+def _tags(order: Callable[..., argparse.ArgumentParser]) -> None:
+    for name, text in (
+        ("tag", "give a VM a tag, which is made with its category where it is not there"),
+        ("untag", "take a tag from a VM; without a VM, delete it, and its category with the last one"),
+    ):
+        tag = order(name, text)
+        tag.add_argument("vm", nargs="?", default="")
+        tag.add_argument("name", metavar="CATEGORY/TAG")
+    api = order("tag-api", "which of the vCenter's APIs for tags are there")
+    api.add_argument("name", choices=["both", "old", "new", "none"])
 
 
 def _frequency(made: argparse.ArgumentParser, *, delay: bool = True) -> None:

@@ -58,6 +58,9 @@ func (c *control) routes() http.Handler {
 		"host":           c.host,
 		"plug-delay":     c.plugDelay,
 		"expire":         c.expire,
+		"tag":            c.tag,
+		"untag":          c.untag,
+		"tag-api":        c.tagAPI,
 		"calls":          c.calls,
 		"clear-faults":   func(context.Context, order) (any, error) { c.site.faults.clear(); return nil, nil },
 	}
@@ -307,5 +310,5 @@ func (c *control) expire(ctx context.Context, _ order) (any, error) {
 	if err := session.NewManager(client).TerminateSession(ctx, keys); err != nil {
 		return nil, err
 	}
-	return len(keys), nil
+	return len(keys) + c.front.rest.expire(), nil
 }

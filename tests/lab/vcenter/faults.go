@@ -100,15 +100,27 @@ func (f *faults) task(method string) types.BaseMethodFault {
 	return r.made
 }
 
-// wire is asked before a request is read by the simulator: a status to answer with, or whether to hang up, and when.
-func (f *faults) wire(method string) (status int, before, after bool) {
-	r := f.pick(method, (*rule).onWire)
+// wound is what is done to a request: a status to answer with, or whether to hang up, and when.
+type wound struct {
+	status        int
+	before, after bool
+}
+
+// wire is asked before a request is read by the simulator.
+func (f *faults) wire(method string) wound { return f.wound(f.pick(method, (*rule).onWire)) }
+
+// rest is the same for a request of the REST API, whose delays are carried out here as well.
+func (f *faults) rest(method string) wound {
+	return f.wound(f.pick(method, func(r *rule) bool { return r.onWire() || r.Fault == "" }))
+}
+
+func (*faults) wound(r *rule) wound {
 	if r == nil {
-		return 0, false, false
+		return wound{}
 	}
 	time.Sleep(time.Duration(r.Delay * float64(time.Second)))
-	status, _ = strconv.Atoi(strings.TrimPrefix(r.Fault, "http-"))
-	return status, r.Fault == "drop", r.Fault == "drop-after"
+	status, _ := strconv.Atoi(strings.TrimPrefix(r.Fault, "http-"))
+	return wound{status, r.Fault == "drop", r.Fault == "drop-after"}
 }
 
 // onWire tells whether any rule is for the transport, so that requests need not be parsed twice otherwise.

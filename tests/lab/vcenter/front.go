@@ -21,6 +21,8 @@ type front struct {
 	tls     *tls.Config
 	inner   http.Handler
 	faults  *faults
+	rest    *rest
+	count   func(method string)
 
 	mu     sync.Mutex
 	server *http.Server
@@ -75,6 +77,12 @@ func (f *front) stop() error {
 
 // ServeHTTP carries out faults of the transport, and hands everything else to the simulator.
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if isRest(r) {
+		name := restMethod(r)
+		f.count(name)
+		f.carry(w, r, f.rest, f.faults.rest(name))
+		return
+	}
 	if r.Method != http.MethodPost || !f.faults.onWire() {
 		f.inner.ServeHTTP(w, r)
 		return
@@ -89,16 +97,20 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.inner.ServeHTTP(w, r)
 		return
 	}
-	status, before, after := f.faults.wire(method.Name)
+	f.carry(w, r, f.inner, f.faults.wire(method.Name))
+}
+
+// carry answers a request, or does to it what a rule says.
+func (f *front) carry(w http.ResponseWriter, r *http.Request, inner http.Handler, done wound) {
 	switch {
-	case before:
+	case done.before:
 		panic(http.ErrAbortHandler)
-	case after:
-		f.inner.ServeHTTP(httptest.NewRecorder(), r)
+	case done.after:
+		inner.ServeHTTP(httptest.NewRecorder(), r)
 		panic(http.ErrAbortHandler)
-	case status != 0:
-		http.Error(w, http.StatusText(status), status)
+	case done.status != 0:
+		http.Error(w, http.StatusText(done.status), done.status)
 	default:
-		f.inner.ServeHTTP(w, r)
+		inner.ServeHTTP(w, r)
 	}
 }

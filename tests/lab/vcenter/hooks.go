@@ -29,11 +29,16 @@ func newHooks(s *site) *hooks {
 // Reference is the name the simulator files the hooks under.
 func (*hooks) Reference() ref { return ref{Type: "LabHooks", Value: "hooks"} }
 
+// count notes a call for those who ask how often there were any.
+func (h *hooks) count(method string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.calls[method]++
+}
+
 // handle is asked before each call: it injects faults, and puts our methods where the call will find them.
 func (h *hooks) handle(ctx *simulator.Context, method *simulator.Method) (mo.Reference, types.BaseMethodFault) {
-	h.mu.Lock()
-	h.calls[method.Name]++
-	h.mu.Unlock()
+	h.count(method.Name)
 	h.promises.note(method)
 	if fault := h.site.faults.call(method); fault != nil {
 		return nil, fault

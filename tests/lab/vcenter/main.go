@@ -63,6 +63,7 @@ func run(path string) error {
 		return err
 	}
 	f := open(c, model, s, certificate)
+	f.count = h.count
 	if err := f.start(); err != nil {
 		return err
 	}
@@ -94,7 +95,11 @@ func open(c *config, model *simulator.Model, s *site, certificate tls.Certificat
 	manager.ServiceHostName = c.Listen
 	settings := &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12}
 	manager.TLS = func() *tls.Config { return settings }
-	return &front{address: c.Listen, tls: settings, inner: service.ServeMux, faults: s.faults}
+	inner := service.ServeMux
+	return &front{
+		address: c.Listen, tls: settings, inner: inner, faults: s.faults,
+		rest: &rest{inner: inner, off: map[string]bool{}, sessions: map[string]bool{}},
+	}
 }
 
 type announcedDisk struct {

@@ -12,7 +12,7 @@ from common.clock import SystemClock
 from common.config import load
 from common.errors import AccessDeniedError, ParkedSyncError, PreconditionError, TargetUnavailableError
 from source_agent.config import AgentConfig
-from source_agent.daemon.events import Inventory, Site, Terminate
+from source_agent.daemon.events import Inventory, Site, Tags, Terminate
 from source_agent.daemon.loop import Loop
 from source_agent.daemon.settings import Settings
 from source_agent.report import SyncReport
@@ -326,3 +326,34 @@ def test_a_vm_that_is_seen_no_more_is_a_warning_and_one_that_is_not_selected_is_
         "web01": ("info", "VM no longer protected"),
         "db01": ("warning", "VM no longer in the vCenter, so no longer protected"),
     }
+
+
+def test_what_is_wrong_with_tags_is_told_and_touches_no_vm(world):
+    with capture_logs() as logs, world.going(WEB):
+        world.next()
+        world.loop.put(Tags(("there is no such tag",)))
+        until("it is told", lambda: world.loop.document()["agent"]["tags"] == ["there is no such tag"])
+        assert [row["vm"] for row in world.loop.document()["vms"]] == ["web01"]
+        world.loop.put(Tags(()))
+        until("it is over", lambda: world.loop.document()["agent"]["tags"] == [])
+    told = [(line["log_level"], line.get("said")) for line in logs if "tags are" in line["event"]]
+    assert told == [("warning", "there is no such tag"), ("info", None)]
+
+
+def test_an_inventory_that_lacks_a_tag_of_the_policies_is_not_taken_over(world):
+    tagged = dataclasses.replace(WEB, tags=frozenset({"Tier:one"}))
+    with world.going(WEB):
+        world.next()
+        world.path.write_text(world.path.read_text().replace("[[protect]]", '[[protect]]\ntag = "Tier:one"'))
+        world.loop.put(Tags(("the file was changed",)))
+        until("it is read", lambda: world.settings.tags() == {"Tier:one"})
+        world.loop.put(Inventory([WEB], {}))
+        world.loop.put(Tags(("so far",)))
+        until("the loop came by", lambda: world.loop.document()["agent"]["tags"] == ["so far"])
+        assert [row["vm"] for row in world.loop.document()["vms"]] == ["web01"]
+        world.loop.put(Inventory([tagged, DB], {}, frozenset({"Tier:one"})))
+        world.loop.put(Tags(()))
+        until("the loop came by", lambda: not world.loop.document()["agent"]["tags"])
+        assert [row["vm"] for row in world.loop.document()["vms"]] == ["web01"]
+        world.loop.put(Inventory([WEB, DB], {}, frozenset({"Tier:one"})))
+        until("nothing bears it", lambda: not world.loop.document()["vms"])

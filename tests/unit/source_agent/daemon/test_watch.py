@@ -1,3 +1,4 @@
+import math
 import threading
 from datetime import timedelta
 
@@ -5,7 +6,7 @@ import pytest
 
 from common.errors import AccessDeniedError, SourceUnavailableError, TargetUnavailableError
 from common.wire.v1 import replication_pb2 as wire
-from source_agent.daemon.events import Inventory, Site
+from source_agent.daemon.events import Inventory, Site, Tags
 from source_agent.daemon.watch import InventoryWatch, target_watch
 from source_agent.vsphere.memory import MemorySite, MemoryVSphere
 from tests.end_to_end.waiting import until
@@ -36,12 +37,14 @@ class World:
         self.vsphere = FaultyVSphere(MemoryVSphere(self.site))
         self.target, self.clock, self.events = Target(), ManualClock(), []
         self.soon = threading.Event()
+        self.tags = frozenset()
         self.watch = InventoryWatch(
             self.vsphere,
             self.target,
             self.clock,
             self.events.append,
             own=self.own.moref,
+            tags=lambda: self.tags,
             wanted=lambda placements: [one.instance_uuid for one in placements],
             every=lambda: 3600.0,
             soon=self.soon,
@@ -126,3 +129,54 @@ def test_the_target_is_probed_and_again_when_asked_to():
         soon.set()
         until("another", lambda: len(events) == 2)
     assert set(events) == {Site("target", None)}
+
+
+GOLD, SILVER = "Protection:gold", "Protection:silver"
+
+
+def gold(events):
+    (inventory,) = (event for event in events if isinstance(event, Inventory))
+    return {one.name for one in inventory.placements if GOLD in one.tags}
+
+
+def test_vms_come_with_the_tags_that_policies_ask_for(world):
+    world.site.tags = {GOLD: {world.web.moref}, SILVER: {world.web.moref}}
+    world.tags = frozenset({GOLD})
+    events = world.look()
+    assert [one.tags for one in events[-1].placements if one.name == "web01"] == [frozenset({GOLD})]
+    assert not any(isinstance(event, Tags) for event in events)
+
+
+def test_a_tag_service_that_fails_leaves_the_last_reading_and_says_so_once(world):
+    world.site.tags = {GOLD: {world.web.moref}}
+    world.tags = frozenset({GOLD})
+    assert gold(world.look()) == {"web01"}
+    world.vsphere.fail(
+        "tagged", lambda: SourceUnavailableError("no tags", subject="vcenter", next_step="wait"), count=math.inf
+    )
+    world.site.tags = {}
+    events = world.look()
+    assert events[0] == Site("vcenter", None)
+    assert gold(events) == {"web01"}
+    (told,) = (event for event in events if isinstance(event, Tags))
+    since = world.clock.now().isoformat(timespec="seconds")
+    assert told.troubles == (f"no tags; VMs are selected by the tags as of {since}",)
+    assert not any(isinstance(event, Tags) for event in world.look())
+    world.vsphere.heal()
+    events = world.look()
+    assert gold(events) == set()
+    assert [event.troubles for event in events if isinstance(event, Tags)] == [
+        (f'the vCenter has no tag "{GOLD}" (category:name) that this login may see, so it selects no VM',)
+    ]
+
+
+@pytest.mark.parametrize("before", [frozenset(), frozenset({SILVER})])
+def test_tags_that_were_never_read_leave_the_selection_as_it_was(world, before):
+    world.tags = before
+    world.look()
+    world.tags = frozenset({GOLD})
+    world.vsphere.fail("tagged", lambda: AccessDeniedError("not for you", subject="vcenter", next_step="ask"))
+    events = world.look()
+    assert not any(isinstance(event, Inventory) for event in events)
+    told = [event.troubles for event in events if isinstance(event, Tags)]
+    assert told == [("not for you; until they are read the selection stays as it was",)]

@@ -6,7 +6,8 @@ from common.errors import NotFoundError
 from source_agent.schedule.policy import Policy, policy_of, rpo_of
 from tests.unit.source_agent.schedule.day import place
 
-VM = place("web01", "esx1", ("ds1",), folder="/site/vm/prod/web", attributes={"Protection": "gold", "Owner": ""})
+ATTRIBUTES = {"Protection": "gold", "Owner": ""}
+VM = place("web01", "esx1", ("ds1",), folder="/site/vm/prod/web", attributes=ATTRIBUTES, tags=frozenset({"Tier:one"}))
 
 
 @pytest.mark.parametrize(
@@ -17,7 +18,8 @@ VM = place("web01", "esx1", ("ds1",), folder="/site/vm/prod/web", attributes={"P
         {"folder": "/site/vm"},
         {"folder": "/site/vm/prod/web"},
         {"attribute": ("Protection", "g*")},
-        {"vms": ("web01",), "folder": "/site", "attribute": ("Protection", "gold")},
+        {"tag": "Tier:one"},
+        {"vms": ("web01",), "folder": "/site", "tag": "Tier:one", "attribute": ("Protection", "gold")},
     ],
 )
 def test_selected(conditions):
@@ -31,6 +33,9 @@ def test_selected(conditions):
         {"vms": ("web",)},
         {"folder": "/site/vm/pro"},
         {"folder": "/site/vm/prod/web/deep"},
+        {"tag": "Tier:two"},
+        {"tag": "tier:one"},
+        {"vms": ("db01",), "tag": "Tier:one"},
         {"attribute": ("Protection", "silver")},
         {"attribute": ("protection", "*")},
         {"vms": ("web01",), "attribute": ("Protection", "silver")},

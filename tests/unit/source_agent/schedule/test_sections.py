@@ -35,7 +35,9 @@ def test_a_policy_is_what_was_written(loaded):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('[[protect]]\nrpo = "1h"\ntag = "gold"', "tags are not read; select by vms, folder or a custom attribute"),
+        ('[[protect]]\nrpo = "1h"\ntag = "gold"', "protect.0.tag"),
+        ('[[protect]]\nrpo = "1h"\ntag = ":gold"', "protect.0.tag"),
+        ('[[protect]]\nrpo = "1h"\ntag = "Tier:"', "protect.0.tag"),
         ('[[protect]]\nrpo = "1h"\nname = "db*"', "unknown key protect.0.name"),
         ('[[protect]]\nvms = ["db*"]', "key protect.0: set rpo, or exclude = true"),
         ('[[protect]]\nrpo = "1h"\nexclude = true', "key protect.0: set rpo, or exclude = true"),
