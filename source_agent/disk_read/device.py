@@ -10,6 +10,7 @@ from typing import Self
 
 from common.errors import InternalError, KeysapartError, SourceError
 from common.extent import Extent
+from source_agent.disk_read.port import MOST_BYTES
 
 SECTOR_BYTES = 512
 _NEXT_STEP = "run the sync again; if it fails at the same place, check the datastore and the VM's disk chain"
@@ -39,6 +40,7 @@ class DeviceDisk:
         self._capacity = capacity_bytes
         self._subject = subject
         self._release: Callable[[], None] | None = release
+        self._free: list[memoryview] = []
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
@@ -54,6 +56,13 @@ class DeviceDisk:
     def _failed(self, what: str) -> SourceError:
         return SourceError(f"{self._subject} {what}", subject=self._subject, next_step=_NEXT_STEP)
 
+    def _misused(self, length: int, offset: int) -> InternalError:
+        return InternalError(
+            f"read of {length} bytes at {offset} does not fit the disk",
+            subject=self._subject,
+            next_step="report this with the log",
+        )
+
     def _require_size(self) -> None:
         size = os.lseek(self._fd, 0, os.SEEK_END)
         if size < self._capacity:
@@ -61,19 +70,24 @@ class DeviceDisk:
 
     @contextmanager
     def lend(self, piece: Extent) -> Iterator[memoryview]:
-        """See OpenDisk; in a buffer of its own."""
-        buffer = memoryview(bytearray(piece.length))
-        self.read_into(piece.offset, buffer)
-        yield buffer
+        """See OpenDisk; in a buffer that was lent before, if one is free: a new one is filled with zeros first."""
+        try:
+            buffer = self._free.pop()
+        except IndexError:
+            buffer = memoryview(bytearray(MOST_BYTES))
+        try:
+            lent = buffer[: piece.length]
+            if len(lent) < piece.length:
+                raise self._misused(piece.length, piece.offset)
+            self.read_into(piece.offset, lent)
+            yield lent
+        finally:
+            self._free.append(buffer)
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
         """Fill ``buffer`` with the bytes from ``offset`` on, all of it; fails as ``lend`` does."""
         if offset < 0 or offset % SECTOR_BYTES or len(buffer) % SECTOR_BYTES or offset + len(buffer) > self._capacity:
-            raise InternalError(
-                f"read of {len(buffer)} bytes at {offset} does not fit the disk",
-                subject=self._subject,
-                next_step="report this with the log",
-            )
+            raise self._misused(len(buffer), offset)
         done = 0
         while done < len(buffer):
             try:

@@ -6,6 +6,7 @@ import pytest
 from common.errors import InternalError, SourceError
 from common.extent import Extent
 from source_agent.disk_read.device import DeviceDisk
+from source_agent.disk_read.port import MOST_BYTES
 
 SIZE = 8 << 20
 
@@ -46,6 +47,22 @@ def test_it_reads_into_the_callers_buffer(image):
 def test_a_read_that_does_not_fit_is_our_mistake(image, offset, length):
     with opened(image) as disk, pytest.raises(InternalError):
         disk.read_into(offset, memoryview(bytearray(length)))
+
+
+def test_pieces_lent_at_once_are_apart_and_later_ones_hold_nothing_of_them(image):
+    whole = image.read_bytes()
+    with opened(image) as disk:
+        with disk.lend(Extent(0, MOST_BYTES)) as one, disk.lend(Extent(SIZE - 1024, 1024)) as other:
+            assert one == whole[:MOST_BYTES]
+            assert other == whole[-1024:]
+        for offset, length in ((2 << 20, 512), (1 << 20, MOST_BYTES), (SIZE - 512, 512)):
+            with disk.lend(Extent(offset, length)) as lent:
+                assert lent == whole[offset : offset + length]
+
+
+def test_a_piece_larger_than_any_is_our_mistake(image):
+    with opened(image) as disk, pytest.raises(InternalError), disk.lend(Extent(0, MOST_BYTES + 512)):
+        pass
 
 
 def test_a_disk_that_is_too_small_is_refused_and_closed(image):
