@@ -78,6 +78,7 @@ def run(path: Path, config: AgentConfig, clock: Clock) -> None:
             clock,
             loop.put,
             own=agent.agent_vm,
+            state_dir=config.state_dir,
             tags=settings.tags,
             wanted=loop.wanted,
             every=lambda: settings.inventory_every,

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final, Protocol
 
 from common import log
@@ -41,6 +42,7 @@ class InventoryWatch:
         clock: for the age of points.
         put: takes the events.
         own: moref of the agent's VM, which is not replicated by itself.
+        state_dir: where the last reading of tags is kept.
         tags: those that policies select by, asked anew each time.
         wanted: which of all VMs are protected without a known point.
         every: seconds between two readings, asked anew each time.
@@ -55,6 +57,7 @@ class InventoryWatch:
         put: Put,
         *,
         own: str,
+        state_dir: Path,
         tags: Callable[[], frozenset[str]],
         wanted: Callable[[Sequence[Placement]], Sequence[ReplicaId]],
         every: Callable[[], float],
@@ -66,7 +69,7 @@ class InventoryWatch:
         self._put = put
         self._own = own
         self._tags = tags
-        self._last_tags = LastTags(vsphere, clock)
+        self._last_tags = LastTags(vsphere, clock, state_dir)
         self._tag_troubles: tuple[str, ...] = ()
         self._wanted = wanted
         self._every = every

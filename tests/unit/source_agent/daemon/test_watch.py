@@ -38,12 +38,18 @@ class World:
         self.target, self.clock, self.events = Target(), ManualClock(), []
         self.soon = threading.Event()
         self.tags = frozenset()
+        self.folder = tmp_path
+        self.start()
+
+    def start(self):
+        """A new process."""
         self.watch = InventoryWatch(
             self.vsphere,
             self.target,
             self.clock,
             self.events.append,
             own=self.own.moref,
+            state_dir=self.folder,
             tags=lambda: self.tags,
             wanted=lambda placements: [one.instance_uuid for one in placements],
             every=lambda: 3600.0,
@@ -180,3 +186,29 @@ def test_tags_that_were_never_read_leave_the_selection_as_it_was(world, before):
     assert not any(isinstance(event, Inventory) for event in events)
     told = [event.troubles for event in events if isinstance(event, Tags)]
     assert told == [("not for you; until they are read the selection stays as it was",)]
+
+
+def test_a_new_process_goes_on_from_the_tags_of_the_last_one(world):
+    world.site.tags = {GOLD: {world.web.moref}}
+    world.tags = frozenset({GOLD})
+    world.look()
+    world.vsphere.fail("tagged", lambda: AccessDeniedError("no", subject="vcenter", next_step="ask"), count=math.inf)
+    world.start()
+    assert gold(world.look()) == {"web01"}
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"asked": 1}', '{"asked": [], "tagged": [], "when": "now"}'])
+def test_kept_tags_that_do_not_read_as_they_should_are_none(world, text):
+    (world.folder / "tags.json").write_text(text)
+    world.start()
+    world.tags = frozenset({GOLD})
+    world.vsphere.fail("tagged", lambda: AccessDeniedError("no", subject="vcenter", next_step="ask"))
+    assert not any(isinstance(event, Inventory) for event in world.look())
+
+
+def test_a_folder_that_takes_no_file_stops_no_reading(world):
+    world.folder = world.folder / "gone"
+    world.start()
+    world.site.tags = {GOLD: {world.web.moref}}
+    world.tags = frozenset({GOLD})
+    assert gold(world.look()) == {"web01"}
