@@ -9,6 +9,10 @@ PY := .venv/bin/python
 JOBS ?= $(shell nproc)
 # Where `make lab` keeps its files.
 LAB ?= build/lab
+# Parsers of `make fuzz`, and for how long each.
+FUZZ ?= $(shell $(PY) -c 'from tests.fuzz.targets import TARGETS; print(*sorted(TARGETS))')
+FUZZ_SECONDS ?= 600
+
 # Options of `make bench`, such as BENCH="--quick" or BENCH="--large".
 BENCH ?=
 
@@ -17,7 +21,7 @@ LAB_READY := build/.lab-built
 LAB_SOURCES := $(wildcard tests/lab/vcenter/*.go tests/lab/vcenter/go.* tests/lab/vcenter/*/*.go tests/lab/vddk/*.[ch] \
 	tests/lab/build.py)
 
-.PHONY: help setup demo test lint bench deltas lab proto lock clean
+.PHONY: help setup demo test lint bench fuzz deltas lab proto lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +53,9 @@ lint: setup ## every check without a test run: style, types, imports, generated 
 bench: setup ## our speed beside nbdcopy into LUKS, restic and the bare pipe (options: BENCH="--quick")
 	@scripts/need.sh benchmarks qemu-nbd=qemu-utils nbdcopy=libnbd-bin restic=restic
 	$(PY) -m benchmarks $(BENCH)
+
+fuzz: setup ## every parser of bytes from outside, for 10 minutes each (options: FUZZ="frame certificate" FUZZ_SECONDS=60)
+	for name in $(FUZZ); do $(PY) -m tests.fuzz $$name --seconds $(FUZZ_SECONDS) || exit 1; done
 
 deltas: setup ## how large deltas are with image-level encryption and with LUKS in the guest: docs/deltas.md, docs/deltas.png
 	@PATH="$$PATH:/usr/sbin:/sbin" scripts/need.sh "the deltas" mkfs.ext4=e2fsprogs debugfs=e2fsprogs qemu-io=qemu-utils restic=restic

@@ -73,7 +73,7 @@ def _decoded(text: str) -> bytes:
 
 
 def _sum(head: str) -> str:
-    return _coded(hashlib.sha256(head.encode()).digest()[:_SUM_BYTES])
+    return _coded(hashlib.sha256(head.encode(errors="replace")).digest()[:_SUM_BYTES])
 
 
 def _refused(why: str) -> InvalidInputError:

@@ -25,7 +25,7 @@ def requested_key(request: bytes) -> PublicKey:
         parsed = x509.load_der_x509_csr(request)
         key = parsed.public_key()
         valid = parsed.is_signature_valid
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion):
         raise _refused("is malformed") from None
     if not valid:
         raise _refused("is not signed by its own key")

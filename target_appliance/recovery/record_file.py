@@ -107,7 +107,7 @@ def from_members(members: dict[str, Any]) -> tuple[PointRecord, dict[DiskKey, by
             record_hash=blake3(canonical(body)).digest(),
         )
         macs = {DiskKey(int(disk)): bytes.fromhex(value) for disk, value in members["macs"].items()}
-    except (KeyError, TypeError, AttributeError, InvalidInputError) as error:
+    except (KeyError, TypeError, AttributeError, OverflowError, InvalidInputError) as error:
         raise ValueError(f"a member is missing or not of its kind: {error}") from None
     # One form only: what is not written back the same way is not what was authenticated.
     if canonical(body) != record_bytes(record):

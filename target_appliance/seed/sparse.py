@@ -77,6 +77,8 @@ class SparseExtent:
                 if entry <= self._zero_entry:
                     continue
                 offset = number * self._span_bytes + place * self._grain_bytes
+                if offset >= self.capacity_bytes:  # the last table is longer than the disk
+                    break
                 if offset != end:
                     yield Extent(begin, end - begin)
                     begin = offset

@@ -1,0 +1,45 @@
+"""Every parser, for a while: whatever bytes it gets, it raises what it declares, in bounded time and memory."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.fuzz.targets import FOUND, TARGETS, inputs
+
+SECONDS = int(os.environ.get("KEYSAPART_FUZZ_SECONDS", "20"))
+"""For each parser; ``make fuzz`` takes longer."""
+FEWEST = 1000
+"""Inputs that must have been tried, so that a fuzzer which does nothing does not pass."""
+
+
+@pytest.mark.parametrize("name", sorted(TARGETS))
+def test_nothing_breaks_it(name: str, tmp_path: Path) -> None:
+    # Coverage's own tracing would be counted as ours, and slows the search tenfold.
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("COV")}
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.fuzz", name, "--seconds", str(SECONDS), "--out", str(tmp_path)],
+        cwd=Path(__file__).parents[2],
+        env=environment,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
+    (tried,) = re.findall(r"number_of_executed_units: (\d+)", done.stderr)
+    print(f"{name}: {tried} inputs in {SECONDS} s")
+    assert int(tried) > FEWEST
+
+
+@pytest.mark.parametrize("name", sorted(TARGETS))
+def test_what_once_broke_it_does_no_more(name: str) -> None:
+    for data in inputs(name):
+        TARGETS[name].try_one(data)
+
+
+def test_every_finding_has_its_parser() -> None:
+    assert {path.name for path in FOUND.iterdir()} <= set(TARGETS)
