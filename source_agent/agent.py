@@ -102,6 +102,7 @@ def opened(config: AgentConfig, clock: Clock, pace: Pace | None = None, stop: St
             stop=stop or Stop(),
             parallel_disks=config.sync.parallel_disks,
             transport=choice.transport,
+            data_port=config.reader.data_port,
             unreachable_seconds=config.target.unreachable_minutes * 60,
             park_seconds=config.snapshot.park_seconds,
         )

@@ -64,6 +64,8 @@ class ReaderSection(Section):
     agent_vm: str = Field(min_length=1)
     device_dir: ConfigPath = Path("/dev/disk/by-path")
     vddk_dir: ConfigPath = Path("/opt/vmware-vix-disklib-distrib")
+    data_port: int = Field(default=902, gt=0, lt=1 << 16)
+    """Of each ESXi host, for vddk-nbdssl."""
 
 
 class SnapshotSection(Section):

@@ -25,6 +25,7 @@ from source_agent.snapshot_limits import Watch, watched
 from source_agent.transfer import Transfer, Transferred
 from source_agent.trust import HeldPoint
 from source_agent.vsphere.changed_extents import changed_extents
+from source_agent.vsphere.past import NOTHING, Past
 from source_agent.vsphere.port import Snapshot, VmInfo
 from source_agent.vsphere.snapshots import snapshot, standing
 from source_agent.wire_types import begin_request, held_point
@@ -166,7 +167,7 @@ def _tasks(
     if resumed is not None:
         decided = resumed.record.plan
     else:
-        decided = plan(vm, taken, held, requested=requested, reverted=history_of(agent, vm, held))
+        decided = plan(vm, taken, held, requested=requested, past=past_of(agent, vm, held))
     tasks = []
     for disk, choice in zip(taken.disks, decided.disks, strict=True):
         extents: tuple[Extent, ...] = (Extent(0, disk.capacity_bytes),)
@@ -180,9 +181,9 @@ def _tasks(
     return _replanned(decided, tuple(task.plan for task in tasks)), tasks
 
 
-def history_of(agent: Agent, vm: VmInfo, held: HeldPoint | None) -> bool:
-    """Whether the VM was brought back to a snapshot since ``held``."""
-    return held is not None and agent.vsphere.reverted_since(vm.moref, held.taken)
+def past_of(agent: Agent, vm: VmInfo, held: HeldPoint | None) -> Past:
+    """What happened to the VM since ``held``."""
+    return NOTHING if held is None else agent.vsphere.past_since(vm.moref, held.taken)
 
 
 def _replanned(decided: Plan, disks: tuple[DiskPlan, ...]) -> Plan:

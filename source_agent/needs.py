@@ -26,6 +26,8 @@ class Agent:
     """The agent's own VM, for preflight's rules on hot-add."""
     quiesce: bool
     parallel_disks: int
+    data_port: int = 902
+    """Of ESXi hosts, for vddk-nbdssl."""
     transport: str = "hotadd"
     """hotadd, vddk-nbdssl or vddk-hotadd: what preflight's rules depend on."""
     quiesce_fallback: bool = False

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from source_agent import in_flight, measured
-from source_agent.cycle import history_of
+from source_agent.cycle import past_of
 from source_agent.expect import Expectation, expect
 from source_agent.in_flight import InFlight
 from source_agent.measured import Measured
@@ -103,7 +103,7 @@ def look_ahead(agent: Agent, name: str, *, requested: Kind | None = None, rpo_se
     if interrupted is not None:
         made = _as_it_would_go_on(interrupted.plan, vm)
     else:
-        made = forecast(vm, held, now, requested=requested, reverted=history_of(agent, vm, held), own_snapshots=own)
+        made = forecast(vm, held, now, requested=requested, past=past_of(agent, vm, held), own_snapshots=own)
     age = None if held is None else max(0.0, (now - held.taken).total_seconds())
     last = measured.load(agent.state_dir, vm.instance_uuid)
     found = (*findings(agent, vm), *goes_on, *_suspicions(last))

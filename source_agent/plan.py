@@ -16,6 +16,7 @@ from typing import Final
 from common.errors import ConfigError
 from common.ids import DiskKey, PointNumber
 from source_agent.trust import Case, HeldDisk, HeldPoint, bad_host, broken_rule
+from source_agent.vsphere.past import NOTHING, Past
 from source_agent.vsphere.port import DiskInfo, Snapshot, SnapshotInfo, VmInfo
 
 _DELTA: Final = re.compile(r"-[0-9]{6}\.vmdk$")
@@ -80,7 +81,7 @@ def plan(
     held: HeldPoint | None,
     *,
     requested: Kind | None = None,
-    reverted: bool = False,
+    past: Past = NOTHING,
 ) -> Plan:
     """The decision for a sync.
 
@@ -89,10 +90,10 @@ def plan(
         snapshot: ours, for this sync; it does not count as foreign.
         held: the target's newest point, None when there is none yet.
         requested: FULL for a new chain, COMPARE to read everything; None leaves it to the rules.
-        reverted: the VM was brought back to a snapshot since ``held`` was taken.
+        past: what happened to the VM since ``held`` was taken.
     """
     foreign = tuple(found for found in vm.snapshots if found.moref != snapshot.moref)
-    facts = _Facts(vm, foreign, held, requested, reverted, snapshot.created)
+    facts = _Facts(vm, foreign, held, requested, past, snapshot.created)
     return _decide(facts, snapshot.disks)
 
 
@@ -102,7 +103,7 @@ def forecast(
     now: datetime,
     *,
     requested: Kind | None = None,
-    reverted: bool = False,
+    past: Past = NOTHING,
     own_snapshots: frozenset[str] = frozenset(),
 ) -> Plan:
     """What ``plan`` would decide if a sync started now.
@@ -112,12 +113,13 @@ def forecast(
         held: as for ``plan``.
         now: the time, by a clock near the vCenter's.
         requested: as for ``plan``.
-        reverted: as for ``plan``.
+        past: as for ``plan``.
         own_snapshots: morefs of snapshots that a sync would remove first; all others count as foreign.
     """
     foreign = tuple(found for found in vm.snapshots if found.moref not in own_snapshots)
-    disks = vm.disks if foreign else tuple(replace(disk, backing_path=_base(disk.backing_path)) for disk in vm.disks)
-    return _decide(_Facts(vm, foreign, held, requested, reverted, now), disks)
+    ours = vm.snapshots and not foreign
+    disks = tuple(replace(disk, backing_path=_base(disk.backing_path)) for disk in vm.disks) if ours else vm.disks
+    return _decide(_Facts(vm, foreign, held, requested, past, now), disks)
 
 
 def _base(path: str) -> str:
@@ -133,7 +135,7 @@ class _Facts:
     foreign: tuple[SnapshotInfo, ...]
     held: HeldPoint | None
     requested: Kind | None
-    reverted: bool
+    past: Past
     moment: datetime
 
 
@@ -157,7 +159,7 @@ def _of_disk(facts: _Facts, held: HeldPoint, before: HeldDisk | None, disk: Disk
         return _full(disk, "new-disk", f"point {held.number} has no such disk")
     if facts.requested is Kind.COMPARE:
         return _compare(disk, "requested", "a compare was asked for")
-    case = Case(facts.vm, facts.foreign, held, before, disk, reverted=facts.reverted, moment=facts.moment)
+    case = Case(facts.vm, facts.foreign, held, before, disk, past=facts.past, moment=facts.moment)
     if (broken := broken_rule(case)) is not None:
         return _compare(disk, *broken)
     trusted = f"nothing changed since point {held.number} that would end trust in change tracking"

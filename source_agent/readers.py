@@ -36,6 +36,7 @@ def open_reader(
         mode=choice.mode,
         server=settings.host,
         port=settings.port,
+        data_port=section.data_port,
         user=settings.user,
         password=lambda: read_password(settings.password_file),
         thumbprint=lambda: thumbprint(settings),

@@ -27,7 +27,14 @@ def findings(agent: Agent, vm: VmInfo) -> tuple[preflight.Finding, ...]:
     """Preflight of one VM as this agent would sync it."""
     agent_vm = agent.vsphere.vm(agent.agent_vm)
     setting = preflight.gather(
-        agent.vsphere, vm, agent_vm, agent.agent_id, quiesce=agent.quiesce, transport=agent.transport
+        agent.vsphere,
+        vm,
+        agent_vm,
+        agent.agent_id,
+        quiesce=agent.quiesce,
+        probe=preflight.Probe(agent.clock),
+        transport=agent.transport,
+        data_port=agent.data_port,
     )
     return preflight.check(vm, setting)
 

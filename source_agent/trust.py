@@ -10,10 +10,11 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from common.ids import DiskKey, PointNumber, ReplicaId
+from source_agent.vsphere.past import Past
 from source_agent.vsphere.port import DiskInfo, SnapshotInfo, VmInfo
 
 HISTORY: Final = timedelta(days=30)
-"""How long a vCenter remembers tasks unless it is told otherwise; before that, a revert cannot be ruled out."""
+"""How long a vCenter remembers tasks and events unless it is told otherwise; what is older cannot be ruled out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +51,8 @@ class Case:
     held: HeldPoint
     before: HeldDisk
     now: DiskInfo
-    reverted: bool
-    """The VM's history shows a revert since the point."""
+    past: Past
+    """What happened to the VM since the point."""
     moment: datetime
     """When the decision is made, by the vCenter's clock."""
 
@@ -71,6 +72,12 @@ def bad_host(version: str, build: int) -> bool:
     if release[0] in {"3", "4"} or release[:2] in (["5", "0"], ["5", "1"]):
         return True  # growth past each 128 GiB border, KB 2090639
     return release[:2] == ["6", "0"] and 0 < build < _FIXED_6_0_BUILD
+
+
+def _may_have_been_bad(version: str) -> bool:
+    """A host of this release may have been one of ``bad_host``'s before its last start; 7.0 needs a step between."""
+    major = version.partition(".")[0]
+    return not major.isdecimal() or int(major) < 7
 
 
 def _instance(case: Case) -> str | None:
@@ -108,12 +115,12 @@ def _foreign(case: Case) -> str | None:
 
 
 def _reverted(case: Case) -> str | None:
-    return "the VM was brought back to a snapshot since the newest point" if case.reverted else None
+    return "the VM was brought back to a snapshot since the newest point" if case.past.reverted else None
 
 
 def _history(case: Case) -> str | None:
     if case.moment - case.held.taken > HISTORY:
-        return f"the newest point is older than {HISTORY.days} days, and a vCenter's memory of reverts is not"
+        return f"the newest point is older than {HISTORY.days} days, and a vCenter's memory of reverts and moves is not"
     return None
 
 
@@ -141,6 +148,20 @@ def _host(case: Case) -> str | None:
     return None
 
 
+def _visited(case: Case) -> str | None:
+    if case.past.visits is None:
+        return "the VM changed hosts more often since the newest point than the vCenter tells at once"
+    for visit in case.past.visits:
+        ran = f"since the newest point the VM was on {visit.host}"
+        if not visit.version:
+            return f"{ran}, which is gone or hides its release from this login"
+        if bad_host(visit.version, visit.build):
+            return f"{ran}, and ESXi {visit.version} build {visit.build} is known to leave changes out"
+        if visit.restarted and _may_have_been_bad(visit.version):
+            return f"{ran}, which was started anew and may have had a release that leaves changes out"
+    return None
+
+
 RULES: tuple[tuple[str, Callable[[Case], str | None]], ...] = (
     ("instance-uuid", _instance),
     ("imported-seed", _seed),
@@ -155,6 +176,7 @@ RULES: tuple[tuple[str, Callable[[Case], str | None]], ...] = (
     ("own-change-id", _own_id),
     ("tracking-reset", _run),
     ("known-bad-host", _host),
+    ("visited-bad-host", _visited),
 )
 
 

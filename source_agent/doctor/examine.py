@@ -2,7 +2,7 @@
 
 import tempfile
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -18,7 +18,7 @@ from source_agent.disk_read.vddk.install import find_library
 from source_agent.doctor import judge
 from source_agent.doctor.report import Found, Report, failure, report
 from source_agent.lock import held
-from source_agent.preflight import Finding, Severity, check, gather
+from source_agent.preflight import Finding, Probe, Severity, check, gather, ports
 from source_agent.privileges import HOTADD
 from source_agent.schedule import tags
 from source_agent.schedule.policy import Policy
@@ -46,7 +46,7 @@ def examine(config: AgentConfig, clock: Clock, names: Sequence[str]) -> Report:
     else:
         try:
             own = None if identity is None else agent_id(identity)
-            of_site, vms = _site(_Login(config, vcenter, own, transport), clock, names)
+            of_site, vms = _site(_Login(config, vcenter, own, transport, Probe(clock)), clock, names)
             found += of_site
         except KeysapartError as error:
             found.append(failure(error, "vcenter"))
@@ -127,6 +127,7 @@ class _Login:
     vsphere: VSphere
     own: AgentId | None
     transport: str
+    probe: Probe
 
 
 def _site(login: _Login, clock: Clock, names: Sequence[str]) -> tuple[list[Found], int]:
@@ -151,8 +152,9 @@ def _site(login: _Login, clock: Clock, names: Sequence[str]) -> tuple[list[Found
         wanted = [vm for vm in everything if vm.moref in chosen]
     else:
         wanted = [vm for vm in everything if vm.moref != agent_vm.moref]
+    near = _near(login, wanted)
     for vm in wanted:
-        found += _vm(login, vm, agent_vm)
+        found += _vm(login, vm, agent_vm, near.get(vm.moref, ()))
     if login.own is not None:
         found += judge.left_behind(everything, login.own, held(login.config.state_dir))
     return found, len(wanted)
@@ -172,11 +174,31 @@ def _selected(vsphere: VSphere, policies: Sequence[Policy], found: list[Found]) 
     return chosen
 
 
-def _vm(login: _Login, vm: VmInfo, agent_vm: VmInfo) -> Iterator[Found]:
+def _near(login: _Login, vms: Sequence[VmInfo]) -> Mapping[str, tuple[str, ...]]:
+    """Hosts that may come to run each VM, where the transport dials hosts; all of them are tried at once."""
+    dialled = ports(login.transport, login.config.reader.data_port)
+    if not dialled or not vms:
+        return {}
+    near = login.vsphere.possible_hosts()
+    login.probe.shut((host, port) for vm in vms for host in near.get(vm.moref, ()) for port in dialled)
+    return near
+
+
+def _vm(login: _Login, vm: VmInfo, agent_vm: VmInfo, near: Sequence[str]) -> Iterator[Found]:
     quiesce = login.config.snapshot.quiesce == "filesystem"
     own = login.own or AgentId("")
     try:
-        setting = gather(login.vsphere, vm, agent_vm, own, quiesce=quiesce, transport=login.transport)
+        setting = gather(
+            login.vsphere,
+            vm,
+            agent_vm,
+            own,
+            quiesce=quiesce,
+            probe=login.probe,
+            transport=login.transport,
+            data_port=login.config.reader.data_port,
+            others=near,
+        )
     except KeysapartError as error:
         yield failure(error, vm.name)
         return

@@ -30,6 +30,17 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class Shut:
+    """A port of a host that takes no connection from here."""
+
+    host: str
+    port: int
+    why: str
+    needed: bool
+    """No disk of a VM on that host can be read without it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Setting:
     """What the sync would use, as far as the rules care."""
 
@@ -43,8 +54,8 @@ class Setting:
     missing: tuple[Missing, ...] = ()
     """What the login cannot do."""
     around: Surroundings | None = None
-    unreachable: tuple[str, ...] = ()
-    """Ports of the VM's host that take no connection, ``host:port (why)``."""
+    shut: tuple[Shut, ...] = ()
+    """Ports of hosts that take no connection."""
 
 
 Rule = Callable[[VmInfo, Setting], Iterator[Finding]]

@@ -46,13 +46,17 @@ def _host(vm: VmInfo, _: Setting) -> Iterator[Finding]:
 
 
 def _ports(vm: VmInfo, setting: Setting) -> Iterator[Finding]:
-    # No refusal: the VM may move before it is read, and VDDK finds its host in its own way.
-    if setting.unreachable:
-        yield warn(
-            "host-port",
-            f"the host of {vm.name} cannot be reached at {', '.join(setting.unreachable)}",
-            "let the agent's VM through to ports 443 and 902 of every ESXi host",
-        )
+    for shut in setting.shut:
+        remedy = f"let the agent's VM through to port {shut.port} of {shut.host}"
+        answer = f"takes no connection at port {shut.port} ({shut.why})"
+        if setting.around is None or shut.host != setting.around.host:
+            yield warn("other-host-port", f"{shut.host}, which VMs may be moved to, {answer}", remedy)
+        elif shut.needed:
+            yield refuse(
+                "host-port", f"{shut.host}, the host of {vm.name}, {answer}, and its disks are read through it", remedy
+            )
+        else:
+            yield warn("host-port", f"{shut.host}, the host of {vm.name}, {answer}", remedy)
 
 
 def _lockout(vm: VmInfo, setting: Setting) -> Iterator[Finding]:

@@ -16,12 +16,13 @@ from common.clock import Clock
 from common.errors import KeysapartError, NotFoundError, SourceError, SourceUnavailableError
 from common.extent import Extent
 from common.ids import DiskKey
-from source_agent.vsphere import describe, history, placement, properties, surroundings
+from source_agent.vsphere import describe, history, placement, properties, reach, surroundings
 from source_agent.vsphere.authorization import Authorization
 from source_agent.vsphere.faults import CHANGED_AREAS, translate
 from source_agent.vsphere.hot_add import HotAdd
 from source_agent.vsphere.machines import PAUSE_SECONDS, Machines
 from source_agent.vsphere.naming import pick
+from source_agent.vsphere.past import Past
 from source_agent.vsphere.port import (
     AttachedDisk,
     ChangedPage,
@@ -169,15 +170,19 @@ class VCenter:
         what = f"asking for changed areas of disk {disk} of VM {self._machines.called(moref)}"
         return self._session.read(what, f"disk {disk}", ask, CHANGED_AREAS)
 
-    def reverted_since(self, moref: str, since: datetime) -> bool:
+    def past_since(self, moref: str, since: datetime) -> Past:
         """See VSphere."""
-        return history.reverted_since(
+        return history.past_since(
             self._session, self._machines.reference(moref), since, f"VM {self._machines.called(moref)}"
         )
 
     def surroundings(self, moref: str) -> Surroundings:
         """See VSphere."""
         return surroundings.read(self._session, moref)
+
+    def possible_hosts(self) -> Mapping[str, tuple[str, ...]]:
+        """See VSphere."""
+        return reach.possible_hosts(self._session)
 
     def lacking(self, moref: str, agent_vm: str, wanted: Mapping[Place, frozenset[str]]) -> tuple[Lacking, ...]:
         """See VSphere."""

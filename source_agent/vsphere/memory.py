@@ -13,6 +13,7 @@ from common.errors import BusyError, ChangeTrackingError, NotFoundError, Precond
 from common.ids import DiskKey
 from source_agent.vsphere.memory_site import UNITS, MemorySite, MemoryVm
 from source_agent.vsphere.naming import pick
+from source_agent.vsphere.past import Past
 from source_agent.vsphere.port import (
     AttachedDisk,
     ChangedPage,
@@ -68,16 +69,27 @@ class MemoryVSphere:
         """See VSphere."""
         return pick(self.vms(), name)
 
-    def reverted_since(self, moref: str, since: datetime) -> bool:
+    def past_since(self, moref: str, since: datetime) -> Past:
         """See VSphere."""
         with self.site.lock:
             remembered = max(since, self.site.now() - self.site.remembers)
-            return any(when >= remembered for when in self._machine(moref).reverts)
+            machine = self._machine(moref)
+            visits = {visit.host: visit for when, visit in machine.visits if when >= remembered}
+            return Past(
+                reverted=any(when >= remembered for when in machine.reverts),
+                visits=tuple(visits[host] for host in sorted(visits)),
+            )
 
     def surroundings(self, moref: str) -> Surroundings:
         """See VSphere."""
         with self.site.lock:
             return self._machine(moref).around()
+
+    def possible_hosts(self) -> Mapping[str, tuple[str, ...]]:
+        """See VSphere."""
+        with self.site.lock:
+            machines = self.site.machines.values()
+            return {one.moref: tuple(sorted({one.host, *self.site.cluster})) for one in machines}
 
     def lacking(self, moref: str, agent_vm: str, wanted: Mapping[Place, frozenset[str]]) -> tuple[Lacking, ...]:
         """See VSphere. Whatever the site denies is denied everywhere; the site is one folder and one datastore."""
@@ -152,8 +164,9 @@ class MemoryVSphere:
                 machine.snapshots.remove(frozen)
                 for file in frozen.files.values():
                     file.unlink()
-                for disk in machine.disks.values():
-                    disk.thaw(len(machine.snapshots))
+                if not machine.consolidation_needed:
+                    for disk in machine.disks.values():
+                        disk.thaw(len(machine.snapshots))
             return not machine.consolidation_needed
 
     def changed_page(self, moref: str, snapshot: str, disk: DiskKey, change_id: str, offset: int) -> ChangedPage:

@@ -120,10 +120,9 @@ class MemoryDisk:
         return f"{self.run}/{self.number}" if self.tracked else None
 
     def bring_back(self, frozen: Path) -> None:
-        """The guest sees what ``frozen`` holds, and goes on under a new delta's name; nothing is logged."""
+        """The guest sees what ``frozen`` holds, and goes on under the dropped delta's name; nothing is logged."""
         self.file.unlink()
         sparse_copy(frozen, self.file)
-        self.generation += 1
 
     def move(self) -> None:
         """The file goes elsewhere; what was logged since the last snapshot stays behind."""

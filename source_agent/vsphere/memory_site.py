@@ -11,6 +11,7 @@ from common.clock import Clock, SystemClock
 from common.errors import NotFoundError
 from common.ids import DiskKey, ReplicaId
 from source_agent.vsphere.memory_disk import TRACKED_BYTES, MemoryDisk
+from source_agent.vsphere.past import Visit
 from source_agent.vsphere.port import DiskInfo, KeyProvider, Placement, SnapshotInfo, Surroundings, VmInfo
 
 UNITS = [unit for unit in range(16) if unit != 7]  # unit 7 is the controller itself
@@ -38,6 +39,8 @@ class MemoryVm:
     """Disks of other VMs' snapshots that are hot-added here."""
     reverts: list[datetime] = field(default_factory=list)
     """When the VM was brought back to a snapshot."""
+    visits: list[tuple[datetime, Visit]] = field(default_factory=list)
+    """When the VM came to a host or left one."""
     template: bool = False
     powered_on: bool = True
     hardware_version: int = 19
@@ -46,6 +49,7 @@ class MemoryVm:
     tracking_supported: bool = True
     tracking_wanted: bool = False
     consolidation_needed: bool = False
+    """Snapshots are removed without merging: the VM runs on in the file that it was in."""
     relocation_disabled: bool = False
     quiesce_failures: int = 0
     """How many quiesced snapshots fail from now on."""
@@ -120,11 +124,13 @@ class MemorySite:
         self.tracked_bytes = tracked_bytes
         self.clock = clock or SystemClock()
         self.remembers = timedelta(days=30)
-        """How long a revert stands in the history."""
+        """How long a revert or a move stands in the history."""
         self.lock = threading.RLock()
         self.machines: dict[str, MemoryVm] = {}
         self.denied: frozenset[str] = frozenset()
         """Privileges that logins to this site lack."""
+        self.cluster: frozenset[str] = frozenset()
+        """Names of hosts that any VM may be moved to."""
         self.roles: dict[str, frozenset[str]] = {}
         self.tags: dict[str, set[str]] = {}
         """Morefs of the VMs that bear each tag there is, ``category:name``."""
@@ -197,6 +203,24 @@ class MemorySite:
         with self.lock:
             for disk in self.machines[moref].disks.values():
                 disk.move()
+
+    def move(self, moref: str, host: str, version: str, build: int, *, forgetful: bool = False) -> None:
+        """Run the VM on another host, which leaves writes out of its change lists when ``forgetful``."""
+        with self.lock:
+            machine = self.machines[moref]
+            left = Visit(machine.host, machine.host_version, machine.host_build)
+            machine.visits += [(self.now(), left), (self.now(), Visit(host, version, build))]
+            machine.host, machine.host_version, machine.host_build = host, version, build
+            machine.forgetful_host = forgetful
+
+    def upgrade(self, host: str, version: str, build: int) -> None:
+        """Start a host anew with another release."""
+        with self.lock:
+            now = Visit(host, version, build, restarted=True)
+            for machine in self.machines.values():
+                machine.visits = [(when, now if visit.host == host else visit) for when, visit in machine.visits]
+                if machine.host == host:
+                    machine.host_version, machine.host_build = version, build
 
     def add_foreign_snapshot(self, moref: str, name: str) -> SnapshotInfo:
         """A snapshot of somebody else's."""

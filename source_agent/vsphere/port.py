@@ -18,6 +18,7 @@ from typing import Protocol
 
 from common.extent import Extent
 from common.ids import DiskKey, ReplicaId
+from source_agent.vsphere.past import Past
 
 
 class Backing(enum.StrEnum):
@@ -233,15 +234,23 @@ class VSphere(Protocol):
         """
         ...
 
-    def reverted_since(self, moref: str, since: datetime) -> bool:
-        """Whether the VM was brought back to a snapshot after ``since``, a time of the vCenter's clock.
+    def past_since(self, moref: str, since: datetime) -> Past:
+        """What happened to the VM after ``since``, a time of the vCenter's clock.
 
-        Told by the vCenter's task history, which forgets: by default after 30 days.
+        Told by the vCenter's history of tasks and events, which forgets: by default after 30 days.
         """
         ...
 
     def surroundings(self, moref: str) -> Surroundings:
         """What stands around the VM; what the login may not see is left open."""
+        ...
+
+    def possible_hosts(self) -> Mapping[str, tuple[str, ...]]:
+        """Names of the hosts that may come to run each VM, by its moref, the present one among them.
+
+        They are those of its cluster that reach all of its datastores; none where the login may not see its host. The
+        cost does not grow with the VMs, but for the pages of the answers.
+        """
         ...
 
     def lacking(self, moref: str, agent_vm: str, wanted: Mapping[Place, frozenset[str]]) -> tuple[Lacking, ...]:

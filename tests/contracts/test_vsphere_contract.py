@@ -217,12 +217,12 @@ def test_a_revert_brings_back_what_was_frozen_and_stands_in_the_history(world, v
     before = world.image(WEB, 2000)
     taken = vsphere.vm(WEB).snapshots[-1].created
     world.write(WEB, 2000, 0, b"written after the snapshot")
-    assert not vsphere.reverted_since(moref, taken)
+    assert not vsphere.past_since(moref, taken).reverted
     world.revert(WEB)
     assert world.image(WEB, 2000) == before
-    assert vsphere.reverted_since(moref, taken)
-    assert not vsphere.reverted_since(moref, taken + timedelta(days=1))
-    assert not vsphere.reverted_since(vsphere.vm(PLAIN).moref, taken)
+    assert vsphere.past_since(moref, taken).reverted
+    assert not vsphere.past_since(moref, taken + timedelta(days=1)).reverted
+    assert not vsphere.past_since(vsphere.vm(PLAIN).moref, taken).reverted
 
 
 @pytest.mark.parametrize("offset", [8 << 20, (8 << 20) + 512])

@@ -30,6 +30,7 @@ def reader_over(
         "mode": mode,
         "server": "127.0.0.1",
         "port": 443,
+        "data_port": 902,
         "user": USER,
         "password": lambda: PASSWORD,
         "thumbprint": lambda: THUMBPRINT,

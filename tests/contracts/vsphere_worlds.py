@@ -14,12 +14,16 @@ from tests.lab.site import Lab
 WEB, PLAIN, AGENT_VM = "web01", "plain01", "agent-vm"
 """Encrypted with two disks, the second ending inside a grain; not encrypted; encrypted, and the agent's own."""
 
+GOOD_RELEASE = ("8.0.3", 24022510)
+
 
 class World(Protocol):
     """A login to a site, and the hands of everybody else on it."""
 
     vsphere: VSphere
     devices: Path
+    elsewhere: str
+    """Name of a host on which no VM is at first."""
 
     def write(self, vm: str, key: int, offset: int, data: bytes) -> None:
         """A guest writes."""
@@ -48,6 +52,12 @@ class World(Protocol):
     def untag(self, vm: str, tag: str) -> None:
         """Somebody takes it away; the tag itself goes, without a VM."""
 
+    def migrate(self, vm: str, host: str) -> None:
+        """DRS moves the running VM."""
+
+    def upgrade(self, version: str, build: int, *, host: str = "") -> None:
+        """The host, or every one, is started anew with another release."""
+
     def tracking_unit(self, count: int) -> None:
         """How finely changes are tracked from now on, in bytes."""
 
@@ -60,6 +70,9 @@ class MemoryWorld:
         self.site.add_vm(AGENT_VM, [1 << 20], encrypted=True)
         self.vsphere = MemoryVSphere(self.site)
         self.devices = self.site.device_dir
+        self.elsewhere = "esx2"
+        self.site.cluster = frozenset({"esx1", "esx2"})
+        self._releases = {"esx1": GOOD_RELEASE, "esx2": GOOD_RELEASE}
 
     def _moref(self, vm: str) -> str:
         return self.vsphere.vm(vm).moref
@@ -96,6 +109,14 @@ class MemoryWorld:
         else:
             del self.site.tags[tag]
 
+    def migrate(self, vm, host):
+        self.site.move(self._moref(vm), host, *self._releases[host])
+
+    def upgrade(self, version, build, *, host=""):
+        for one in [host] if host else list(self._releases):
+            self._releases[one] = (version, build)
+            self.site.upgrade(one, version, build)
+
     def tracking_unit(self, count):
         for machine in self.site.machines.values():
             for disk in machine.disks.values():
@@ -106,6 +127,7 @@ class LabWorld:
     def __init__(self, lab: Lab, vsphere: VSphere) -> None:
         self.lab, self.vsphere = lab, vsphere
         self.devices = lab.folder / "devices"
+        self.elsewhere = "127.0.0.12"
 
     def write(self, vm, key, offset, data):
         self.lab.guest(vm, key).write(offset, data)
@@ -136,6 +158,12 @@ class LabWorld:
 
     def untag(self, vm, tag):
         self.lab.control("untag", *([vm] if vm else []), tag.replace(":", "/"))
+
+    def migrate(self, vm, host):
+        self.lab.control("migrate", vm, host)
+
+    def upgrade(self, version, build, *, host=""):
+        self.lab.control("host", version, build, *(["--host", host] if host else []))
 
     def tracking_unit(self, count):
         self.lab.control("tracking-unit", count)
@@ -171,6 +199,7 @@ def in_lab(lab: Lab) -> Iterator[LabWorld]:
         lab.control("answers", "well")
         lab.control("tracking-unit", 65536)
         lab.control("plug-delay", 0)
+        lab.control("host", *GOOD_RELEASE)
         clean(lab)
 
 

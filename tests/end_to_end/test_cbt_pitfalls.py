@@ -102,6 +102,18 @@ def test_a_host_that_leaves_changes_out_and_its_upgrade(ledger):
     trusted_again(ledger)
 
 
+def test_a_visit_to_a_host_that_leaves_changes_out(ledger):
+    order(ledger, "host", *BAD_HOST, "--host", "127.0.0.12")
+    order(ledger, "migrate", VM, "127.0.0.12")
+    ledger.write()
+    order(ledger, "migrate", VM, "127.0.0.11")
+    synced_as(ledger, "compare", ["visited-bad-host"] * 2)
+    trusted_again(ledger)
+    order(ledger, "migrate", VM, "127.0.0.13")  # a good one
+    order(ledger, "migrate", VM, "127.0.0.11")
+    trusted_again(ledger)
+
+
 def test_the_vm_was_reverted(ledger):
     order(ledger, "snapshot", VM, "before the experiment")
     ledger.write()

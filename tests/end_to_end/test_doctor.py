@@ -150,3 +150,35 @@ def test_policies_by_tag_are_looked_at_and_a_tag_that_is_not_there_is_told(pair:
     finally:
         lab.control("clear-faults")
         lab.control("untag", "Protection/gold")
+
+
+def test_the_ports_of_every_host_that_may_run_a_vm(pair: Pair) -> None:
+    config = changed(pair, ('transport = "hotadd"', 'transport = "vddk-nbdssl"'))
+    own, other = "127.0.0.11", "127.0.0.12"
+    port = pair.lab.vcenter.data_port
+    pair.lab.control("host-door", other, "shut")
+    try:
+        told = findings_of(pair, config)
+        (row,) = [row for row in told if f"port {port} of" in row["remedy"]]
+        assert (row["severity"], row["rule"], row["where"]) == ("warn", "other-host-port", ["web01", "plain01"])
+        (sentence,) = row["sentences"]
+        assert sentence.startswith(f"{other}, which VMs may be moved to, takes no connection at port {port}")
+        pair.lab.control("host-door", other, "open")
+        pair.lab.control("host-door", own, "shut")
+        (row,) = [row for row in findings_of(pair, config, EXIT_REFUSED) if f"port {port} of" in row["remedy"]]
+        assert (row["severity"], row["rule"], len(row["sentences"])) == ("refuse", "host-port", 2)
+        assert f"{own}, the host of web01, takes no connection at port {port}" in row["sentences"][0]
+        refused = run("source-agent", config, "sync", "web01", "--json")
+        assert refused.code == EXIT_REFUSED
+        assert row["remedy"] in refused.error["next_step"]
+        assert pair.lab.control("snapshots", "web01") == []
+    finally:
+        pair.lab.control("host-door", own, "open")
+        pair.lab.control("host-door", other, "open")
+
+
+def findings_of(pair: Pair, config, code: int = EXIT_OK) -> list[dict]:
+    """Every row that doctor tells of the two good VMs."""
+    outcome = run("source-agent", config, "doctor", *GOOD, "--json")
+    assert outcome.code == code, outcome
+    return outcome.json["findings"]

@@ -135,7 +135,7 @@ class History:
         """Do ``steps`` things and a sync after the last; what happened stands in ``told``."""
         meddling = [self._reset, self._foreign, self._drop, self._visit, self._grow, self._relocate, self._replace]
         meddling += [self._host, self._crash, self._kill, self._kill, self._untrack, self._switch_off]
-        meddling += [self._park, self._park, self._park]
+        meddling += [self._park, self._park, self._park, self._tour, self._tour]
         for _ in range(steps):
             self.clock.advance(self.rng.choice((7, 7, 600, 600, 86400, 40 * 86400)))
             thing = self.rng.choices((self._write, self._sync, self.rng.choice(meddling)), (9, 9, 4))[0]
@@ -180,7 +180,10 @@ class History:
             self._sync()
         self._write()
         self._revert()
+        self.machine.consolidation_needed = self.rng.random() < 0.5  # the VM runs on in the file that it was in
         self._drop()
+        self.machine.consolidation_needed = False
+        self.clock.advance(self.rng.choice((60, 40 * 86400)))
 
     def _switch_off(self) -> None:
         """Somebody switches change tracking off."""
@@ -209,6 +212,14 @@ class History:
         """The hosts are upgraded; in some lives they were of a release that leaves changes out."""
         self.machine.forgetful_host = False
         self.machine.host_version, self.machine.host_build = _GOOD_HOST
+
+    def _tour(self) -> None:
+        """DRS moves the VM to a host that leaves changes out, and back."""
+        home = self.machine
+        back, forgetful = (home.host, home.host_version, home.host_build), home.forgetful_host
+        self.site.move(home.moref, "esx-old", *_BAD_HOST, forgetful=True)
+        self._write()
+        self.site.move(home.moref, *back, forgetful=forgetful)
 
     def _untrack(self) -> None:
         disk = self.rng.choice(list(self.machine.disks.values()))

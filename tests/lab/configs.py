@@ -32,6 +32,7 @@ transport = "hotadd"
 agent_vm = "agent-vm"
 device_dir = "devices"
 vddk_dir = "vddk"
+data_port = {lab.vcenter.data_port}
 
 [snapshot]
 quiesce = "none"

@@ -57,7 +57,10 @@ def parser() -> argparse.ArgumentParser:
     order("replace", "put another disk in a disk's place, with its key and file name", "vm", "key")
     untracked = order("untrack", "leave a disk out of change tracking from the next snapshot on, or not", "vm", "key")
     untracked.add_argument("on", metavar="on|off", type="on".__eq__)
-    order("host", "what version and build all hosts say they are", "name", "bytes")
+    order("migrate", "move a running VM to another host, as DRS does", "vm", "host")
+    upgraded = order("host", "upgrade all hosts, or one, to a version and build", "name", "bytes")
+    door = order("host-door", "open or shut the port at which a host hands out the data of disks", "host")
+    _of_hosts(upgraded, door)
     order("grow", "make a disk larger", "vm", "key", "bytes")
     needed = order("consolidation-needed", "set what vCenter says about a VM", "vm")
     needed.add_argument("state", choices=["on", "off"])
@@ -75,6 +78,11 @@ def parser() -> argparse.ArgumentParser:
         kms.add_argument("action", choices=["stop", "start", "pause", "resume", "list", *_KEY_ACTIONS])
         kms.add_argument("id", nargs="?", help="of the key")
     return top
+
+
+def _of_hosts(upgraded: argparse.ArgumentParser, door: argparse.ArgumentParser) -> None:
+    upgraded.add_argument("--host", default="", help="all of them if left out")
+    door.add_argument("on", metavar="open|shut", type="open".__eq__)
 
 
 _KEY_ACTIONS = ("state", "deactivate", "compromise", "destroy")

@@ -72,7 +72,7 @@ class Lab:
 
     def _start(self) -> None:
         build.binary()
-        vcenter, kms, source_kms, *listening = self._held.enter_context(ports.reserved(6))
+        vcenter, hosts, kms, source_kms, *listening = self._held.enter_context(ports.reserved(7))
         self.data_port, self.health_port, self.enrollment_port = listening
         self.kms = KmipSite(self.folder / "kms", "target", kms)
         self._held.callback(self.kms.close)
@@ -86,7 +86,7 @@ class Lab:
             for disk in spec.disks
         }
         self._clear_devices()
-        self.vcenter = VCenter(self.folder, vcenter)
+        self.vcenter = VCenter(self.folder, vcenter, hosts)
         self._held.callback(self.vcenter.close)
         self.source_kms.wait_ready()
         self.vcenter.launch(self._specs, sizes, self._keys(), self.source_kms.endpoint)

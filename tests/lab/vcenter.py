@@ -25,11 +25,13 @@ class VCenter:
     Args:
         folder: the lab's folder.
         port: loopback port held by the caller.
+        data_port: of its hosts, which have loopback addresses of their own; held by the caller, too.
     """
 
-    def __init__(self, folder: Path, port: int) -> None:
+    def __init__(self, folder: Path, port: int, data_port: int) -> None:
         self.host = "127.0.0.1"
         self.port = port
+        self.data_port = data_port
         self.user = USER
         self.password = secrets.token_urlsafe(16)
         self.ca_file = folder / "vcenter-ca.crt"
@@ -63,6 +65,7 @@ class VCenter:
             stale.unlink()
         config = {
             "listen": f"{self.host}:{self.port}",
+            "dataPort": self.data_port,
             "user": self.user,
             "password": self.password,
             "certificate": str(self._server.certificate_file),

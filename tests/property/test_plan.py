@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from common.ids import PointNumber
 from source_agent.plan import Kind, forecast, plan
 from source_agent.trust import HISTORY, HeldDisk, HeldPoint, run_of
+from source_agent.vsphere.past import Past, Visit
 from tests.unit.source_agent.vms import DISK, TAKEN, VM, frozen, node
 
 uuids = st.sampled_from(["u-1", "u-2"])
@@ -49,9 +50,13 @@ machines = st.builds(
 )
 
 
-@given(machine=machines, disks=now_disks, held=points, requested=asked, reverted=st.booleans())
-def test_a_delta_is_trusted_only_where_everything_agrees(machine, disks, held, requested, reverted):
-    made = plan(machine, dataclasses.replace(frozen(), disks=disks), held, requested=requested, reverted=reverted)
+visits = st.builds(Visit, st.just("esx1"), st.sampled_from(["8.0.3", "6.0.0", ""]), st.just(1), st.booleans())
+pasts = st.builds(Past, st.booleans(), st.one_of(st.none(), st.lists(visits, max_size=2).map(tuple)))
+
+
+@given(machine=machines, disks=now_disks, held=points, requested=asked, past=pasts)
+def test_a_delta_is_trusted_only_where_everything_agrees(machine, disks, held, requested, past):
+    made = plan(machine, dataclasses.replace(frozen(), disks=disks), held, requested=requested, past=past)
     assert [one.key for one in made.disks] == [disk.key for disk in disks]
     before = {disk.key: disk for disk in held.disks} if held else {}
     for one, now in zip(made.disks, disks, strict=True):
@@ -66,7 +71,9 @@ def test_a_delta_is_trusted_only_where_everything_agrees(machine, disks, held, r
         if one.kind is not Kind.DELTA:
             continue
         assert requested is None
-        assert not reverted
+        assert not past.reverted
+        assert past.visits is not None
+        assert {visit.version for visit in past.visits} <= {"8.0.3"}
         assert held.taken == TAKEN
         old = before[now.key]
         assert one.since == old.change_id
@@ -89,11 +96,9 @@ def test_the_whole_is_the_most_careful_of_its_disks(machine, disks, held, reques
         assert made.kind is (Kind.COMPARE if Kind.COMPARE in kinds else Kind.DELTA)
 
 
-@given(machine=machines, disks=now_disks, held=points, requested=asked, reverted=st.booleans())
-def test_a_forecast_is_the_plan(machine, disks, held, requested, reverted):
+@given(machine=machines, disks=now_disks, held=points, requested=asked, past=pasts)
+def test_a_forecast_is_the_plan(machine, disks, held, requested, past):
     """With no snapshot of ours about, both see the same."""
     machine = dataclasses.replace(machine, snapshots=(), disks=disks)
-    hoped = forecast(machine, held, TAKEN, requested=requested, reverted=reverted)
-    assert hoped == plan(
-        machine, dataclasses.replace(frozen(), disks=disks), held, requested=requested, reverted=reverted
-    )
+    hoped = forecast(machine, held, TAKEN, requested=requested, past=past)
+    assert hoped == plan(machine, dataclasses.replace(frozen(), disks=disks), held, requested=requested, past=past)

@@ -113,6 +113,7 @@ class Library:
             fields.user = values["user"].encode()
             fields.password = values["password"].encode()
             fields.port = values["port"]
+            fields.nfc_port = values["data_port"]
             yield made
         finally:
             if own is None:  # never one that we made ourselves

@@ -35,6 +35,8 @@ class VddkSettings:
     """The only two ways on which encrypted VMs can be read."""
     server: str
     port: int
+    data_port: int
+    """Of ESXi hosts."""
     user: str
     password: Callable[[], str]
     thumbprint: Callable[[], str]
@@ -119,6 +121,7 @@ class VddkReader:
         return {
             "server": settings.server,
             "port": settings.port,
+            "data_port": settings.data_port,
             "user": settings.user,
             "password": settings.password(),
             "thumbprint": settings.thumbprint(),

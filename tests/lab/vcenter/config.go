@@ -8,6 +8,7 @@ import (
 // config says what the vCenter serves and what stands in its inventory. The lab writes it; all paths are absolute.
 type config struct {
 	Listen      string        `json:"listen"`
+	DataPort    int           `json:"dataPort"` // of every host
 	User        string        `json:"user"`
 	Password    string        `json:"password"`
 	Certificate string        `json:"certificate"`

@@ -25,6 +25,7 @@ type control struct {
 	front    *front
 	service  *simulator.Service
 	registry *simulator.Registry
+	doors    *doors
 }
 
 // order holds the arguments of all commands.
@@ -35,6 +36,7 @@ type order struct {
 	Name    string  `json:"name"`
 	Seconds float64 `json:"seconds"`
 	On      bool    `json:"on"`
+	Host    string  `json:"host"`
 }
 
 func (c *control) routes() http.Handler {
@@ -56,6 +58,8 @@ func (c *control) routes() http.Handler {
 		"replace":        c.replace,
 		"untrack":        c.untrack,
 		"host":           c.host,
+		"migrate":        c.migrate,
+		"host-door":      c.hostDoor,
 		"plug-delay":     c.plugDelay,
 		"expire":         c.expire,
 		"tag":            c.tag,

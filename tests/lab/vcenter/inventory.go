@@ -23,6 +23,7 @@ type builder struct {
 	folder   *object.Folder
 	pool     *object.ResourcePool
 	store    string
+	host     *object.HostSystem // where all VMs are at first
 }
 
 func build(ctx context.Context, s *site, model *simulator.Model) error {
@@ -49,7 +50,7 @@ func build(ctx context.Context, s *site, model *simulator.Model) error {
 		return fmt.Errorf("the simulator has no datastore")
 	}
 	s.datastore = store.Info.GetDatastoreInfo().Url
-	b := &builder{ctx, s, model.Map(), client, folders.VmFolder, pool, store.Name}
+	b := &builder{ctx, s, model.Map(), client, folders.VmFolder, pool, store.Name, object.NewHostSystem(client, hosts(model.Map())[0].Self)}
 	if err := b.keyProvider(); err != nil {
 		return err
 	}
@@ -82,7 +83,7 @@ func (b *builder) keyProvider() error {
 }
 
 func (b *builder) machine(spec machineSpec) error {
-	task, err := b.folder.CreateVM(b, b.configSpec(spec), b.pool, nil)
+	task, err := b.folder.CreateVM(b, b.configSpec(spec), b.pool, b.host)
 	if err != nil {
 		return err
 	}

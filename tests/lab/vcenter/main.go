@@ -44,7 +44,7 @@ func run(path string) error {
 		return err
 	}
 	model := simulator.VPX()
-	model.Host, model.ClusterHost, model.Portgroup, model.Machine = 0, 1, 0, 0
+	model.Host, model.ClusterHost, model.Portgroup, model.Machine = 0, hostCount, 0, 0
 	model.ServiceContent.About.ApiVersion = "8.0.3.0" // pyVmomi believes 6.5 otherwise
 	model.ServiceContent.About.Version = "8.0.3"
 	if err := model.Create(); err != nil {
@@ -52,6 +52,7 @@ func run(path string) error {
 	}
 	defer model.Remove()
 
+	nameHosts(model.Map())
 	s := newSite(c)
 	h := newHooks(s)
 	model.Map().Handler = h.handle
@@ -71,7 +72,13 @@ func run(path string) error {
 	if err != nil {
 		return err
 	}
-	ctl := &control{s, h, f, model.Service, model.Map()}
+	opened := &doors{port: c.DataPort, open: map[string]net.Listener{}}
+	for number := range hostCount {
+		if err := opened.set(hostName(number), true); err != nil {
+			return err
+		}
+	}
+	ctl := &control{s, h, f, model.Service, model.Map(), opened}
 	go func() {
 		if err := http.Serve(door, ctl.routes()); !errors.Is(err, net.ErrClosed) {
 			log.Printf("control door: %s", err)

@@ -180,20 +180,3 @@ func (c *control) untrack(_ context.Context, o order) (any, error) {
 	d.untracked = o.On
 	return nil, nil
 }
-
-// host gives every host another version and build.
-func (c *control) host(_ context.Context, o order) (any, error) {
-	ctx := &simulator.Context{Context: context.Background(), Map: c.registry}
-	for _, entity := range c.registry.All("HostSystem") {
-		host, ok := entity.(*simulator.HostSystem)
-		if !ok {
-			continue
-		}
-		ctx.WithLock(host, func() {
-			product := host.Config.Product
-			product.Version, product.Build = o.Name, fmt.Sprint(o.Bytes)
-			ctx.Update(host, []types.PropertyChange{{Name: "config.product", Val: product}})
-		})
-	}
-	return nil, nil
-}

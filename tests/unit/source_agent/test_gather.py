@@ -1,14 +1,13 @@
-import socket
-
 import pytest
 
-from source_agent.preflight import check, gather
-from source_agent.preflight.probe import unreachable
+from source_agent.preflight import Probe, Severity, check, gather
 from source_agent.vsphere.snapshots import marker, new_name
+from tests.fakes.clock import ManualClock
 from tests.unit.source_agent.vms import AGENT
 
 
 def gathered(vsphere, name="web01", **changes):
+    changes.setdefault("probe", Probe(ManualClock()))
     return gather(vsphere, vsphere.vm(name), vsphere.vm("agent-vm"), AGENT, quiesce=False, **changes)
 
 
@@ -37,25 +36,38 @@ def test_own_leftovers_do_not_count_as_snapshots(vsphere, site):
     assert gathered(vsphere).own_snapshots == {left.moref}
 
 
-@pytest.mark.parametrize(
-    ("transport", "ports"), [("hotadd", []), ("vddk-nbdssl", [443, 902]), ("vddk-hotadd", [443, 902])]
-)
-def test_ports_of_the_host_are_tried_where_they_are_needed(vsphere, transport, ports):
-    tried = []
+class Doors:
+    """A dialler to whom all doors are open but some."""
 
-    def probe(host, wanted):
-        tried.append((host, list(wanted)))
-        return ("localhost:902 (timed out)",) if ports else ()
+    def __init__(self, *shut):
+        self.dialled = []
+        self.shut = shut
 
-    found = gathered(vsphere, transport=transport, probe=probe)
-    assert tried == [("esx1", ports)]
-    assert [one.rule for one in check(vsphere.vm("web01"), found)] == ["host-port"] * bool(ports) + ["key-provider"]
+    def __call__(self, host, port, seconds):
+        self.dialled.append((host, port))
+        if (host, port) in self.shut:
+            raise TimeoutError("timed out")
 
 
-def test_a_port_that_listens_and_one_that_does_not():
-    with socket.create_server(("127.0.0.1", 0)) as listening, socket.create_server(("127.0.0.1", 0)) as other:
-        port, closed = listening.getsockname()[1], other.getsockname()[1]
-        other.close()
-        assert unreachable("127.0.0.1", [port]) == ()
-        (told,) = unreachable("127.0.0.1", [port, closed])
-    assert told == f"127.0.0.1:{closed} (Connection refused)"
+@pytest.mark.parametrize(("transport", "wanted"), [("hotadd", []), ("vddk-nbdssl", [443, 902]), ("vddk-hotadd", [443])])
+def test_ports_of_the_host_are_tried_where_they_are_needed(vsphere, transport, wanted):
+    doors = Doors()
+    gathered(vsphere, transport=transport, probe=Probe(ManualClock(), doors))
+    assert sorted(doors.dialled) == [("esx1", port) for port in wanted]
+
+
+def test_a_host_of_which_the_data_port_is_shut_is_refused_and_another_host_a_warning(vsphere):
+    doors = Doors(("esx1", 9902), ("esx2", 9902), ("esx2", 443))
+    setting = gathered(
+        vsphere, transport="vddk-nbdssl", data_port=9902, others=("esx1", "esx2"), probe=Probe(ManualClock(), doors)
+    )
+    found = [one for one in check(vsphere.vm("web01"), setting) if one.severity is not Severity.NOTE]
+    assert [(one.severity, one.rule) for one in found] == [
+        (Severity.REFUSE, "host-port"),
+        (Severity.WARN, "other-host-port"),
+        (Severity.WARN, "other-host-port"),
+    ]
+    assert "esx1, the host of web01, takes no connection at port 9902 (timed out)" in found[0].sentence
+    told = [one.remedy.removeprefix("let the agent's VM through to ") for one in found]
+    assert told == ["port 9902 of esx1", "port 443 of esx2", "port 9902 of esx2"]
+    assert len(doors.dialled) == 4

@@ -7,6 +7,7 @@ from common.errors import ConfigError
 from common.ids import PointNumber
 from source_agent.plan import Kind, forecast, plan, requested_kind
 from source_agent.trust import HISTORY, RULES, HeldDisk, HeldPoint, bad_host, run_of
+from source_agent.vsphere.past import Past, Visit
 from tests.unit.source_agent.vms import DISK, GIB, RUN, TAKEN, VM, disk, frozen, node, vm
 
 HELD_DISK = HeldDisk(DISK.key, DISK.uuid, DISK.capacity_bytes, DISK.backing_path, f"{RUN}/5")
@@ -81,12 +82,42 @@ def test_one_broken_rule_makes_the_disk_a_compare(rule, machine, snapshot, held,
 
 
 def test_every_rule_has_a_case():
-    assert {name for name, _ in RULES} == {case[0] for case in BROKEN_RULES} | {"reverted"}
+    assert {name for name, _ in RULES} == {case[0] for case in BROKEN_RULES} | {"reverted", "visited-bad-host"}
 
 
 def test_a_revert_since_the_point_makes_every_disk_a_compare():
-    assert [one.rule for one in plan(VM, frozen(), HELD, reverted=True).disks] == ["reverted"]
-    assert [one.rule for one in forecast(VM, HELD, TAKEN, reverted=True).disks] == ["reverted"]
+    assert [one.rule for one in plan(VM, frozen(), HELD, past=Past(reverted=True)).disks] == ["reverted"]
+    assert [one.rule for one in forecast(VM, HELD, TAKEN, past=Past(reverted=True)).disks] == ["reverted"]
+
+
+@pytest.mark.parametrize(
+    ("visits", "words"),
+    [
+        ((Visit("esx1", "8.0.3", 24022510), Visit("esx2", "6.0.0", 2494585)), "on esx2, and ESXi 6.0.0 build 2494585"),
+        ((Visit("esx2", "", 0),), "on esx2, which is gone or hides its release"),
+        ((Visit("esx2", "6.7.0", 8169922, restarted=True),), "on esx2, which was started anew"),
+        (None, "changed hosts more often"),
+    ],
+)
+def test_a_host_visited_since_the_point_that_may_leave_changes_out_makes_every_disk_a_compare(visits, words):
+    for made in (
+        plan(VM, frozen(), HELD, past=Past(visits=visits)),
+        forecast(VM, HELD, TAKEN, past=Past(visits=visits)),
+    ):
+        assert [one.rule for one in made.disks] == ["visited-bad-host"]
+        assert words in made.disks[0].cause
+
+
+@pytest.mark.parametrize(
+    "visit",
+    [
+        Visit("esx2", "8.0.3", 24022510),
+        Visit("esx2", "6.7.0", 8169922),
+        Visit("esx2", "7.0.3", 20036589, restarted=True),
+    ],
+)
+def test_hosts_that_are_no_reason(visit):
+    assert plan(VM, frozen(), HELD, past=Past(visits=(visit,))).kind is Kind.DELTA
 
 
 def test_change_ids_of_a_host_that_leaves_changes_out_are_not_kept():

@@ -1,7 +1,7 @@
 import pytest
 
 from common.errors import PreconditionError
-from source_agent.preflight import Setting, Severity, check, require
+from source_agent.preflight import Setting, Severity, Shut, check, require
 from source_agent.privileges import Missing
 from source_agent.vsphere.port import Backing, KeyProvider, Lacking, Place
 from tests.unit.source_agent.vms import VM, around, disk, node, vm
@@ -33,10 +33,12 @@ REFUSED = [
     ("agent-itself", VM, Setting(agent_vm=VM)),
     ("agent-not-encrypted", VM, Setting(transport="vddk-hotadd", agent_vm=CLEAR_AGENT)),
     ("ide-disk", vm(disks=(disk(adapter="ide"),)), Setting(transport="vddk-hotadd")),
+    ("host-port", VM, Setting(around=around(host="esx1"), shut=(Shut("esx1", 902, "timed out", needed=True),))),
     ("privilege", VM, Setting(missing=(Missing("read changed blocks", (LACKING,)),))),
 ]
 WARNED = [
-    ("host-port", VM, Setting(transport="vddk-nbdssl", unreachable=("esx1:902 (timed out)",))),
+    ("host-port", VM, Setting(around=around(host="esx1"), shut=(Shut("esx1", 443, "timed out", needed=False),))),
+    ("other-host-port", VM, Setting(around=around(host="esx1"), shut=(Shut("esx2", 902, "refused", needed=True),))),
     ("foreign-snapshots", vm(snapshots=(node("old"),)), Setting()),
     ("consolidation-needed", vm(consolidation_needed=True), Setting()),
     ("vtpm", vm(has_vtpm=True), Setting()),
