@@ -53,10 +53,10 @@ def _to_read(
     whole = sum(disk.capacity_bytes for disk in plan.disks if disk.kind is not Kind.DELTA)
     holes = any(disk.kind is Kind.FULL for disk in plan.disks)
     changing = sum(disk.capacity_bytes for disk in plan.disks if disk.kind is Kind.DELTA)
-    if listed_bytes is not None:
-        return listed_bytes, "at most: holes are not read" if holes else "the lists of changed blocks"
-    if not changing:
-        return whole, "at most: holes are not read" if holes else "the whole disks"
+    if listed_bytes is not None or not changing:
+        read = whole if listed_bytes is None else listed_bytes
+        known = "the lists of changed blocks" if changing else "the whole disks"
+        return read, "at most: holes are not read" if holes else known
     last = measured.get(Kind.DELTA)
     if last is None or not last.span_seconds or since_seconds is None:
         return None, "a snapshot would tell: no delta was measured yet"

@@ -29,6 +29,7 @@ CASES = [
     ("delta at the last rate", (Kind.DELTA,), ALL, 7200.0, None, 2 * GIB, "rate of change", GIB // 2, 40.0),
     ("a delta is never more than the disk", (Kind.DELTA,), ALL, 3.6e6, None, 40 * GIB, "rate", 10 * GIB, 800.0),
     ("delta, listed", (Kind.DELTA,), ALL, 7200.0, GIB // 2, GIB // 2, "lists of changed", GIB // 8, 10.0),
+    ("compare, asked", (Kind.COMPARE,), ALL, 3600.0, 40 * GIB, 40 * GIB, "whole", GIB // 4, 200.0),
     ("compare, at the last delta's rate", (Kind.COMPARE,), ALL, 3600.0, None, 40 * GIB, "whole", GIB // 4, 200.0),
     (
         "compare after a compare",
