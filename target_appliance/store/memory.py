@@ -1,11 +1,13 @@
 """A store in this process's memory: the port's reference, for tests. Nothing survives the process."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from common.closing import Closing
-from common.errors import AlreadyExistsError, NotFoundError, StoreError
+from common.errors import AlreadyExistsError, BusyError, NotFoundError, StoreError
 from target_appliance.store.paths import split_path
+from target_appliance.store.port import LOCK_SECONDS
 
 _ROOM_BYTES = 1 << 40
 
@@ -62,6 +64,7 @@ class MemoryStore:
         self._files: dict[tuple[str, ...], bytearray] = {}
         self._folders: set[tuple[str, ...]] = {()}
         self._protected: set[tuple[str, ...]] = set()
+        self._locks: dict[tuple[str, ...], threading.Lock] = {}
 
     def content(self, path: str) -> bytearray:
         """The bytes of a file, to look at or to damage."""
@@ -167,6 +170,20 @@ class MemoryStore:
     def free_bytes(self) -> int:
         """See Store."""
         return _ROOM_BYTES
+
+    @contextmanager
+    def lock(self, path: str) -> Iterator[None]:
+        """See Store."""
+        names = split_path(path)
+        with self._lock:
+            self._require_folder(names[:-1], path)
+            held = self._locks.setdefault(names, threading.Lock())
+        if not held.acquire(timeout=LOCK_SECONDS):
+            raise BusyError(f"{path} is locked", subject=f"store file {path}", next_step="try again")
+        try:
+            yield
+        finally:
+            held.release()
 
     def _require_folder(self, names: tuple[str, ...], path: str) -> None:
         if names not in self._folders:

@@ -10,8 +10,13 @@ never called corruption), NotFoundError (no such file or folder), AlreadyExistsE
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Final, Protocol, Self
+
+LOCK_SECONDS: Final = 15.0
+"""How long a lock is waited for; below the deadline of any call that waits."""
+LOCK_POLL_SECONDS: Final = 0.02
 
 
 class WriteFile(Protocol):
@@ -114,4 +119,15 @@ class Store(Protocol):
 
     def free_bytes(self) -> int:
         """Room left for new data."""
+        ...
+
+    def lock(self, path: str) -> AbstractContextManager[None]:
+        """Hold the lock file at ``path`` for the length of the block, alone among all threads and processes.
+
+        The file is made where it is missing, and stays; its folder must exist. A process that dies lets go. Not
+        reentrant.
+
+        Raises:
+            BusyError: somebody else has held it for LOCK_SECONDS.
+        """
         ...

@@ -5,6 +5,7 @@ the tree leads outside. Files are 0600 while they are written and 0440 once prot
 """
 
 import errno
+import fcntl
 import os
 import shutil
 import stat
@@ -13,21 +14,27 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from common.clock import SystemClock
 from common.closing import Closing
 from common.errors import (
     AlreadyExistsError,
+    BusyError,
     KeysapartError,
     NotFoundError,
     StoreError,
     StoreFullError,
 )
 from target_appliance.store.paths import split_path
+from target_appliance.store.port import LOCK_POLL_SECONDS, LOCK_SECONDS
 
 _FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _REOPEN_FLAGS: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 # O_NONBLOCK keeps a planted FIFO from hanging the open; regular files ignore it.
 _READ_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_CLOCK: Final = SystemClock()
+"""Only for how long a lock is waited for."""
+_LOCK_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _PIECES_MOST: Final = 512
 """Buffers in one writev; Linux takes 1024."""
 
@@ -261,6 +268,17 @@ class PosixStore:
             return found.f_bavail * found.f_frsize
 
     @contextmanager
+    def lock(self, path: str) -> Iterator[None]:
+        """See Store."""
+        with self._parent(path, "locking") as (folder, name):
+            descriptor = os.open(name, _LOCK_FLAGS, 0o600, dir_fd=folder)
+        try:
+            _take(descriptor, path)
+            yield
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
     def _folder(self, path: str, doing: str) -> Iterator[int]:
         """A descriptor of the folder ``path``, walked to without following links."""
         with _translated(path, doing):
@@ -290,6 +308,32 @@ class PosixStore:
                 os.close(folder)
             folder = inner
         return folder
+
+
+def _take(descriptor: int, path: str) -> None:
+    """Lock an open file. Each opening of it is another holder, a thread's too."""
+    deadline = _CLOCK.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            with _translated(path, "locking"):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except StoreError as error:
+            if not isinstance(error.__cause__, BlockingIOError):
+                raise
+        else:
+            return
+        if _CLOCK.monotonic() >= deadline:
+            raise lock_held(path)
+        _CLOCK.sleep(LOCK_POLL_SECONDS)
+
+
+def lock_held(path: str) -> BusyError:
+    """Somebody else holds the lock at ``path`` for too long."""
+    return BusyError(
+        f"{path} has been locked by another process for {LOCK_SECONDS:.0f} s",
+        subject=f"store file {path}",
+        next_step="wait for the command that changes keys, then try again",
+    )
 
 
 def _exists(folder: int, name: str) -> bool:

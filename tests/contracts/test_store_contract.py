@@ -1,10 +1,12 @@
 """What every store driver must do, the fault wrapper included."""
 
+import subprocess
+import sys
 import threading
 
 import pytest
 
-from common.errors import AlreadyExistsError, InternalError, NotFoundError, StoreError
+from common.errors import AlreadyExistsError, BusyError, InternalError, NotFoundError, StoreError
 from target_appliance.store.memory import MemoryStore
 from target_appliance.store.posix import PosixStore
 from tests.faults.store import FaultStore
@@ -257,3 +259,60 @@ def test_a_file_reads_from_several_threads(store):
 
 def test_free_bytes(store):
     assert store.free_bytes() > 0
+
+
+def test_a_lock_is_held_by_one_thread_at_a_time(store):
+    store.make_folder("a")
+    inside, most = [], []
+
+    def work():
+        for _ in range(20):
+            with store.lock("a/lock"):
+                inside.append(1)
+                most.append(len(inside))
+                inside.pop()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert most == [1] * 80
+
+
+def test_a_lock_is_let_go_of_by_what_is_raised_and_not_waited_for_for_ever(store, monkeypatch):
+    for module in ("posix", "memory"):
+        monkeypatch.setattr(f"target_appliance.store.{module}.LOCK_SECONDS", 0.05)
+    with pytest.raises(KeyError), store.lock("lock"):
+        raise KeyError
+    with store.lock("lock"), store.lock("another"):
+        for _ in range(2):
+            with pytest.raises(BusyError), store.lock("lock"):
+                pass
+    with store.lock("lock"):
+        pass
+
+
+def test_a_lock_needs_its_folder(store):
+    with pytest.raises(NotFoundError), store.lock("nowhere/lock"):
+        pass
+
+
+def test_a_posix_lock_holds_against_another_process_and_ends_with_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("target_appliance.store.posix.LOCK_SECONDS", 0.05)
+    code = (
+        "import pathlib, sys; from target_appliance.store.posix import PosixStore\n"
+        "with PosixStore(pathlib.Path(sys.argv[1])).lock('lock'): print('held', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    store = PosixStore(tmp_path)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(BusyError), store.lock("lock"):
+            pass
+        other.kill()
+        other.wait()
+        with store.lock("lock"):
+            pass
+    store.close()

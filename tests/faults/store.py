@@ -1,6 +1,7 @@
 """A store that fails or dies at its k-th call, and counts and names its calls."""
 
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from common.errors import StoreError, StoreFullError
@@ -131,3 +132,9 @@ class FaultStore:
     def free_bytes(self):
         self.trap.call("free_bytes", "/")
         return self._inner.free_bytes()
+
+    @contextmanager
+    def lock(self, path):
+        self.trap.call("lock", path)
+        with self._inner.lock(path):
+            yield
