@@ -10,7 +10,7 @@ from common import runtime
 from common.cli_edge import edge, emit, table
 from common.clock import SystemClock
 from common.errors import EXIT_OK, EXIT_REFUSED
-from source_agent import recover_command, role_command
+from source_agent import evidence_command, recover_command, role_command
 from source_agent.command_line import AsJson, VmName, configured
 from source_agent.pairing import command as pairing_command
 
@@ -28,6 +28,7 @@ app = typer.Typer(
 app.add_typer(role_command.app, name="role")
 recover_command.add_to(app)
 app.command("pair")(pairing_command.pair)
+evidence_command.add_to(app)
 
 
 @app.callback()

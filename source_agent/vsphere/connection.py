@@ -16,7 +16,7 @@ from common.clock import Clock
 from common.errors import KeysapartError, NotFoundError, SourceError, SourceUnavailableError
 from common.extent import Extent
 from common.ids import DiskKey
-from source_agent.vsphere import describe, history, placement, properties, reach, surroundings
+from source_agent.vsphere import describe, history, key_names, placement, properties, reach, surroundings
 from source_agent.vsphere.authorization import Authorization
 from source_agent.vsphere.faults import CHANGED_AREAS, translate
 from source_agent.vsphere.hot_add import HotAdd
@@ -27,6 +27,7 @@ from source_agent.vsphere.port import (
     AttachedDisk,
     ChangedPage,
     DiskInfo,
+    KeyNames,
     Lacking,
     Place,
     Placement,
@@ -183,6 +184,10 @@ class VCenter:
     def possible_hosts(self) -> Mapping[str, tuple[str, ...]]:
         """See VSphere."""
         return reach.possible_hosts(self._session)
+
+    def key_names(self, moref: str) -> KeyNames:
+        """See VSphere."""
+        return key_names.read(self._session, moref)
 
     def lacking(self, moref: str, agent_vm: str, wanted: Mapping[Place, frozenset[str]]) -> tuple[Lacking, ...]:
         """See VSphere."""

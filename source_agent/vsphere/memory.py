@@ -18,6 +18,7 @@ from source_agent.vsphere.port import (
     AttachedDisk,
     ChangedPage,
     DiskInfo,
+    KeyNames,
     Lacking,
     Place,
     Placement,
@@ -90,6 +91,13 @@ class MemoryVSphere:
         with self.site.lock:
             machines = self.site.machines.values()
             return {one.moref: tuple(sorted({one.host, *self.site.cluster})) for one in machines}
+
+    def key_names(self, moref: str) -> KeyNames:
+        """See VSphere. All encrypted VMs of the site share a key."""
+        with self.site.lock:
+            if not self._machine(moref).encrypted:
+                return KeyNames((), self.site.providers)
+            return KeyNames((self.site.key_id,), self.site.providers)
 
     def lacking(self, moref: str, agent_vm: str, wanted: Mapping[Place, frozenset[str]]) -> tuple[Lacking, ...]:
         """See VSphere. Whatever the site denies is denied everywhere; the site is one folder and one datastore."""

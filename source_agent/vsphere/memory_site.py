@@ -119,6 +119,8 @@ class MemorySite:
         clock: Clock | None = None,
     ) -> None:
         self.folder = folder
+        self.key_id = str(uuid.uuid4())
+        self.providers = ("memory-kms",)
         self.device_dir = device_dir or folder / "devices"
         self.page_areas = page_areas
         self.tracked_bytes = tracked_bytes

@@ -12,7 +12,7 @@ once, and again only after the vCenter itself refused them because of another ta
 
 import enum
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -167,6 +167,16 @@ class Surroundings:
     """VMware Tools run in the guest."""
 
 
+@dataclass(frozen=True, slots=True)
+class KeyNames:
+    """How the vCenter calls what encrypts a VM: for evidence, which digests it; nothing else may hold it."""
+
+    key_ids: tuple[str, ...] = field(repr=False)
+    """Of the VM's home and disks."""
+    providers: tuple[str, ...] = field(repr=False)
+    """Names of the key providers, the VM's and others, as far as the login may see them."""
+
+
 class Place(enum.StrEnum):
     """Which object a privilege is needed on."""
 
@@ -251,6 +261,10 @@ class VSphere(Protocol):
         They are those of its cluster that reach all of its datastores; none where the login may not see its host. The
         cost does not grow with the VMs, but for the pages of the answers.
         """
+        ...
+
+    def key_names(self, moref: str) -> KeyNames:
+        """What encrypts the VM, by name; empty where nothing does."""
         ...
 
     def lacking(self, moref: str, agent_vm: str, wanted: Mapping[Place, frozenset[str]]) -> tuple[Lacking, ...]:

@@ -4,9 +4,12 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from target_appliance.audit import chain, folder
 from target_appliance.audit.event import What
+
+_LINE_END: Final = b'"}\n'
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +33,7 @@ class Verdict:
     """Of the last line that is as it was written."""
     files: int
     healed: tuple[Place, ...]
-    """Where a crash, or somebody, left what is no line at what was then the end; a line after it describes it."""
+    """Where a crash cut what was then the last line; the line after it describes it."""
     torn: bool
     """The log ends in the middle of a line: a crash cut it, and the next event heals it."""
     trouble: str | None
@@ -167,6 +170,9 @@ class _Walk:
         told = (facts.get("torn_bytes"), facts.get("torn_sha256"))
         if line.members.get("what") != What.LOG_HEALED or told != (len(content), hashlib.sha256(content).hexdigest()):
             raise _WrongError("it is not what was written", self.torn[0].place)
+        for raw in self.torn:
+            if raw.content.endswith(_LINE_END):  # which no crash leaves of a line that is none
+                raise _WrongError("it was altered while it was the last line", raw.place)
         self.healed.append(self.torn[0].place)
         self.torn = []
 

@@ -23,7 +23,7 @@ WINDOW_SECONDS: Final = 60.0
 MOST_KINDS: Final = 64
 """Refusals that are told apart in a window; the rest are counted together."""
 MOST_ACTS: Final = 600
-"""Acts of one tenant in a window: ten a second, which is some thousand syncs an hour."""
+"""Acts of one tenant in a window: ten a second."""
 MOST_WAITING: Final = 1000
 """Events that wait in memory for a log that cannot be written."""
 

@@ -69,7 +69,8 @@ def _told(verdict: "Verdict") -> dict[str, Any]:
 
 def _lines(verdict: "Verdict", heads: int) -> list[str]:
     lines = [
-        f"{place} was cut or altered while it was the last line; the line after it says so" for place in verdict.healed
+        f"{place} was cut while it was the last line, as crashes do; the line after it says so"
+        for place in verdict.healed
     ]
     if verdict.torn:
         lines.append("the log ends in the middle of a line, which a crash does; the next event heals it")

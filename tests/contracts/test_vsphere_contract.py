@@ -301,6 +301,16 @@ def test_what_stands_around_a_vm(world, vsphere):
         vsphere.surroundings("vm-999999")
 
 
+def test_what_encrypts_a_vm_by_name(vsphere):
+    web, plain = (vsphere.key_names(moref(vsphere, name)) for name in (WEB, PLAIN))
+    assert len(web.key_ids) == 1
+    assert web.providers
+    assert plain.key_ids == ()
+    assert all(text not in repr(web) for text in (*web.key_ids, *web.providers))
+    with pytest.raises(NotFoundError):
+        vsphere.key_names("vm-999999")
+
+
 def lacking(vsphere, wanted, agent=AGENT_VM):
     return vsphere.lacking(moref(vsphere), moref(vsphere, agent) if agent else "", wanted)
 

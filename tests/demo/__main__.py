@@ -2,6 +2,8 @@
 
 import argparse
 import hashlib
+import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -11,7 +13,7 @@ from typing import Any
 
 from tests.demo.guest_at_work import GuestAtWork
 from tests.demo.narrator import DemoFailedError, Narrator, mib
-from tests.end_to_end.pair import Pair
+from tests.end_to_end.pair import TENANT, Pair
 from tests.lab.site import Lab
 
 VM = "web01"
@@ -22,12 +24,16 @@ def main() -> int:
     """Run the demo in a folder of its own."""
     parser = argparse.ArgumentParser(prog="python -m tests.demo", description=__doc__)
     parser.add_argument("--disk-mib", type=int, default=256, help="size of the first disk")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="put the evidence there")
     options = parser.parse_args()
     narrator = Narrator()
     began = time.monotonic()
     try:
         with tempfile.TemporaryDirectory(prefix="keysapart-demo-") as folder:
             _Demo(Path(folder), options.disk_mib, narrator).run()
+            if options.keep:
+                for made in ("evidence.json", "evidence.html"):
+                    shutil.copy(Path(folder) / made, options.keep / made)
     except Exception as error:
         narrator.close(f"The demo FAILED: {error}", good=False)
         if not isinstance(error, DemoFailedError):
@@ -69,7 +75,9 @@ class _Demo:
             with Pair(lab) as pair:
                 reports = self._replicate(lab, pair)
                 self._who_holds_what(lab, pair, source_keys)
+                self._digest_names(pair)
                 self._recover(lab, pair, reports)
+                self._evidence(pair, source_keys)
 
     def _replicate(self, lab: Lab, pair: Pair) -> list[dict[str, Any]]:
         disks = [lab.guest(VM, disk.key) for disk in lab.machine(VM).disks]
@@ -124,6 +132,34 @@ class _Demo:
             bool(source_keys) and not any(key.id.encode() in held for key in source_keys),
             "no record, catalog page or log line of the target names a key of the source",
         )
+
+    def _digest_names(self, pair: Pair) -> None:
+        self._say.chapter("For the auditor: the source digests what its keys are called")
+        self._say.command("source-agent", "--config", "agent.toml", "evidence", VM, "--out", "sought.json")
+        outcome = pair.source("evidence", VM, "--out", self._folder / "sought.json", "--json")
+        self._say.check(outcome.code == 0, f"{outcome.json['key_ids']} key id and its provider, in digests")
+
+    def _evidence(self, pair: Pair, source_keys: list[Any]) -> None:
+        self._say.chapter("The target's evidence, signed and checked")
+        report = self._folder / "evidence.json"
+        words = ["evidence", TENANT, "--source", self._folder / "sought.json", "--also", pair.log, "--out", report]
+        shown = [word.name if isinstance(word, Path) else word for word in words]
+        self._say.command("target-appliance", "--config", "appliance.toml", *shown)
+        told = pair.done(*words)
+        self._say.check(
+            told["checked"] and told["found"] == 0,
+            f"{told['windows']} windows of all that the target holds compared with the source's digests: none fits",
+        )
+        planted = self._folder / "planted.txt"
+        planted.write_text(f"a key of the source: {source_keys[0].id}")
+        again = pair.done(*words[:-1], self._folder / "again.json", "--also", planted)
+        self._say.check(again["found"] > 0, "and a planted key id is found: the search can find one")
+        ca = pair.lab.folder / "appliance-state" / "authority" / "ca.crt"
+        self._say.command("target-appliance", "evidence", "check", report.name, "--ca", ca.name)
+        checked = pair.target("evidence", "check", report, "--ca", ca, "--json")
+        self._say.check(checked.code == 0 and checked.json["authentic"], "the report is what the appliance signed")
+        for risk in json.loads(report.read_text())["body"]["risks"]:
+            self._say.tell(f"open risk, {risk['severity']}: {risk['what']}")
 
     def _recover(self, lab: Lab, pair: Pair, reports: list[dict[str, Any]]) -> None:
         self._say.chapter("The source site is lost: vCenter, disks and KMS")

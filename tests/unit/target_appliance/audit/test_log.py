@@ -115,6 +115,16 @@ def test_a_crash_while_healing_is_healed_too(make: Make, place: Path) -> None:
     assert verdict.place == Place("000001.jsonl", 2)
 
 
+def test_a_last_line_that_was_altered_is_named_also_when_the_log_goes_on(make: Make, place: Path) -> None:
+    make().append(event(1), event(2))
+    file = place / "000001.jsonl"
+    file.write_bytes(file.read_bytes().replace(b"replica 2", b"replica 9"))
+    make().append(event(3))
+    verdict = verify(place)
+    assert verdict.place == Place("000001.jsonl", 2)
+    assert "altered" in str(verdict.trouble)
+
+
 def test_a_file_that_was_only_begun(make: Make, place: Path) -> None:
     head = make().append(event(1))
     (place / "000002.jsonl").touch()
