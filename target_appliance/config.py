@@ -103,7 +103,7 @@ class Limits(Section):
     streams_per_tenant: int = Field(default=16, ge=1, le=1024)
     """Disks that one tenant's agents may write at once."""
     idle_seconds: float = Field(default=60, ge=1, le=3600)
-    """A stream without a frame for so long is ended."""
+    """A stream without a frame for so long is ended, and a call whose request does not come."""
 
 
 class SyncSettings(Section):

@@ -13,12 +13,12 @@ from functools import partial
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from common import log
 from common.clock import Clock
-from common.errors import AccessDeniedError, CertificateError, InternalError, KeysapartError
+from common.errors import AccessDeniedError, CertificateError, InternalError, KeysapartError, ProtocolError
 from common.status_map import abort
-from common.sync.codec import WRITE_METHOD
 from target_appliance.audit.calls import ASKED, CallAudit, CallMade
 from target_appliance.audit.event import BEGUN, OK, Fact
 from target_appliance.identity.authn import Identity
@@ -69,31 +69,32 @@ class Edge(grpc.ServerInterceptor):
         return self._wrapped(handler, details.method, row)
 
     def _wrapped(self, handler: Any, method: str, row: Row) -> Any:
+        """Every method, to gRPC, takes a stream of bytes, which on the wire is the same.
+
+        gRPC's own unary form waits for the request on one of the server's threads, for ever and before anybody has
+        asked who calls; and what it cannot parse it answers as a failure of the server's.
+        """
+        name = method.rpartition("/")[2]
         if handler.response_streaming:
             inner = handler.stream_stream if handler.request_streaming else handler.unary_stream
 
-            def streaming(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-                with self._guarded(method, row, context) as call:
-                    yield from inner(request, call)
+            def streaming(frames: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[Any]:
+                with self._guarded(name, row, context) as call:
+                    # A write stream's frames are decoded by the codec, which leaves their data where it arrived.
+                    yield from inner(frames if handler.request_streaming else _request(handler, frames, call), call)
 
-            make = (
-                grpc.stream_stream_rpc_method_handler
-                if handler.request_streaming
-                else (grpc.unary_stream_rpc_method_handler)
-            )
-            # A write stream's frames are decoded by the codec, which leaves their data where it arrived.
-            decode = None if method == WRITE_METHOD else handler.request_deserializer
-            return make(streaming, decode, handler.response_serializer)
+            return grpc.stream_stream_rpc_method_handler(streaming, None, handler.response_serializer)
 
-        def unary(request: Any, context: grpc.ServicerContext) -> Any:
-            with self._guarded(method, row, context) as call:
+        def unary(frames: Iterator[bytes], context: grpc.ServicerContext) -> Any:
+            with self._guarded(name, row, context) as call:
+                with self._watch.watched(context):
+                    request = _request(handler, frames, call)
                 return handler.unary_unary(request, call)
 
-        return grpc.unary_unary_rpc_method_handler(unary, handler.request_deserializer, handler.response_serializer)
+        return grpc.stream_unary_rpc_method_handler(unary, None, handler.response_serializer)
 
     @contextmanager
-    def _guarded(self, method: str, row: Row, context: grpc.ServicerContext) -> Iterator[Call]:
-        name = method.rpartition("/")[2]
+    def _guarded(self, name: str, row: Row, context: grpc.ServicerContext) -> Iterator[Call]:
         caller: Identity | None = None
         failure: KeysapartError | None = None
         facts = _connection(context)
@@ -106,10 +107,12 @@ class Edge(grpc.ServerInterceptor):
                 tell = partial(self._tell, name, row, caller, facts)
                 tell(ASKED)
                 stack.enter_context(self._audit.acting(caller))
-                if row.streams:
+                if not row.streams:
+                    stack.enter_context(self._cap.call(caller.tenant))
+                else:
                     stack.enter_context(self._cap.slot(caller.tenant, name))
                     stack.enter_context(self._watch.watched(context, standing.require))
-                yield Call(standing, method, context, facts, partial(tell, BEGUN))
+                yield Call(standing, name, context, facts, partial(tell, BEGUN))
                 tell(OK)
         except KeysapartError as error:
             failure = error
@@ -153,6 +156,19 @@ class Edge(grpc.ServerInterceptor):
     def _tell(self, name: str, row: Row, caller: Identity, facts: Mapping[str, Fact], outcome: str) -> None:
         if row.audit:
             self._audit(CallMade(name, caller, outcome, facts))
+
+
+def _request(handler: Any, frames: Iterator[bytes], call: Call) -> Any:
+    """The one request of a call. Raises ProtocolError: there is none, or it is no such message."""
+    try:
+        data = next(frames, None)
+        if data is not None:
+            return handler.request_deserializer(data)
+    except DecodeError:
+        pass
+    raise ProtocolError(
+        "a request arrived that is none", subject=call.method, next_step="upgrade the older of the two halves"
+    )
 
 
 def _connection(context: grpc.ServicerContext) -> dict[str, Fact]:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from common import log
 from common.clock import Clock
@@ -15,8 +15,13 @@ from common.ids import TenantId
 _log = log.get("server")
 
 
+CALLS_PER_TENANT: Final = 32
+"""Calls that are no streams, of one tenant's agents and operators together; each takes milliseconds, commits more."""
+_CALLS: Final = "a call"
+
+
 class StreamCap:
-    """Counts open streams by tenant and kind; ``most`` tells how many of each kind a tenant may have."""
+    """Counts open streams by tenant and kind, and calls by tenant; ``most`` tells how many streams of each kind."""
 
     def __init__(self, most: Callable[[TenantId], int]) -> None:
         self._most = most
@@ -30,14 +35,35 @@ class StreamCap:
         Raises:
             LimitExceededError: it has as many open as it may.
         """
-        most, key = self._most(tenant), (tenant, kind)
+        most = self._most(tenant)
+        refusal = LimitExceededError(
+            f"tenant {tenant} has {most} streams open, which is the limit",
+            subject=f"tenant {tenant}",
+            next_step="wait for a sync to end, or sync fewer disks at once (sync.parallel_disks)",
+        )
+        with self._held((tenant, kind), most, refusal):
+            yield
+
+    @contextmanager
+    def call(self, tenant: TenantId) -> Iterator[None]:
+        """Hold one of the tenant's calls.
+
+        Raises:
+            LimitExceededError: it has as many under way as it may.
+        """
+        refusal = LimitExceededError(
+            f"tenant {tenant} has {CALLS_PER_TENANT} calls under way, which is the limit",
+            subject=f"tenant {tenant}",
+            next_step="sync again later, and fewer VMs at once",
+        )
+        with self._held((tenant, _CALLS), CALLS_PER_TENANT, refusal):
+            yield
+
+    @contextmanager
+    def _held(self, key: tuple[TenantId, str], most: int, refusal: LimitExceededError) -> Iterator[None]:
         with self._lock:
             if self._open[key] >= most:
-                raise LimitExceededError(
-                    f"tenant {tenant} has {most} streams open, which is the limit",
-                    subject=f"tenant {tenant}",
-                    next_step="wait for a sync to end, or sync fewer disks at once (sync.parallel_disks)",
-                )
+                raise refusal
             self._open[key] += 1
         try:
             yield

@@ -27,14 +27,16 @@ from target_appliance.receive.open_sync import OpenSync, OpenSyncs
 from target_appliance.recovery.vault import Vault
 from target_appliance.server.credentials import server_credentials
 from target_appliance.server.edge import Edge, Identify
-from target_appliance.server.limits import IdleWatch, StreamCap
+from target_appliance.server.limits import CALLS_PER_TENANT, IdleWatch, StreamCap
 from target_appliance.server.recovery import RecoveryService
 from target_appliance.server.replication import ReplicationService
+from target_appliance.server.rpc_policy import POLICY
 
-_STREAM_TENANTS: Final = 4
-"""Tenants that may use their full cap of streams at once: each stream holds a thread."""
-_UNARY_THREADS: Final = 8
-"""Threads beyond the streams', so that unary calls are answered while every stream is busy."""
+_FULL_TENANTS: Final = 4
+"""Tenants that may have all at once that they may have, each stream and call on a thread, and others are served still;
+threads are made when they are needed."""
+_STREAM_KINDS: Final = sum(row.streams for row in POLICY.values())
+_OTHER_THREADS: Final = 8
 _DRAIN_SECONDS: Final = 5.0
 """What running calls get to end when the port closes; a sync that is cut begins anew from the last point."""
 
@@ -45,6 +47,8 @@ _OPTIONS: Final = (
     ("grpc.max_metadata_size", 8 << 10),
     ("grpc.max_concurrent_streams", 128),
     ("grpc.server_handshake_timeout_ms", 5_000),
+    # Who is let in by TLS and then calls nothing holds a file. An agent's next call connects anew by itself.
+    ("grpc.max_connection_idle_ms", 300_000),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
@@ -112,7 +116,7 @@ def data_port(behind: Behind, address: str) -> Iterator[DataPort]:
         )
         cap = StreamCap(streams)
         edge = Edge(_identifier(behind), cap, watch, behind.clock, CallAudit(behind.recorder))
-        threads = per_tenant * _STREAM_TENANTS + _UNARY_THREADS
+        threads = _FULL_TENANTS * (_STREAM_KINDS * per_tenant + CALLS_PER_TENANT) + _OTHER_THREADS
         pool = ThreadPoolExecutor(threads, "rpc")
         life.callback(pool.shutdown, cancel_futures=True)
         server = grpc.server(pool, interceptors=[edge], options=_OPTIONS, maximum_concurrent_rpcs=threads)
