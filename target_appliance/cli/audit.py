@@ -78,7 +78,8 @@ def _lines(verdict: "Verdict", heads: int) -> list[str]:
         return [*lines, f"{verdict.place or 'audit log'}: {verdict.trouble}", "the audit log is DAMAGED"]
     if verdict.head is None:
         return [*lines, "the audit log is empty"]
-    agrees = f", and agrees with {heads} heads" if heads else "; no head was given to hold it against"
+    given = "the head" if heads == 1 else f"the {heads} heads"
+    agrees = f", and agrees with {given} given" if heads else "; no head was given to hold it against"
     span = f"lines {verdict.first} to {verdict.head.sequence} in {verdict.files} files"
     return [*lines, f"the audit log is what was written: {span}{agrees}", f"head: {verdict.head.digest}"]
 
@@ -97,6 +98,7 @@ def _head(
         from common.errors import NotFoundError  # noqa: PLC0415
         from common.private_file import PUBLIC, write_file  # noqa: PLC0415
         from target_appliance.audit import heads  # noqa: PLC0415
+        from target_appliance.audit.commands import audited  # noqa: PLC0415
         from target_appliance.audit.log import AuditLog  # noqa: PLC0415
         from target_appliance.identity.authority import Authority  # noqa: PLC0415
         from target_appliance.identity.signing import Signer  # noqa: PLC0415
@@ -109,7 +111,8 @@ def _head(
             )
         if out is not None:
             authority = Authority.open(config.authority_dir, config.trust_domain, clock)
-            write_file(out, heads.to_file(head, Signer(authority, clock)), mode=PUBLIC)
+            with audited(config, "audit head", "audit log", exported=head.sequence):
+                write_file(out, heads.to_file(head, Signer(authority, clock)), mode=PUBLIC)
         result = {"sequence": head.sequence, "digest": head.digest, "file": out and str(out)}
         lines = [f"line {head.sequence}, digest {head.digest}", *([] if out is None else [f"signed: {out}"])]
         emit(result, lines, as_json=as_json)

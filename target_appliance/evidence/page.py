@@ -60,7 +60,7 @@ def _head(document: Any, body: Any) -> str:
     about += "" if scope["point"] is None else f", point {scope['point']} and what it stands on"
     return (
         f"<h1>Evidence for tenant {escape(body['tenant'])}</h1>"
-        f'<p class="lead">{escape(about)}. Signed at {escape(document["time"])} by the target appliance of '
+        f'<p class="lead">{escape(about)}. Signed at {escape(_moment(document["time"]))} by the target appliance of '
         f"{escape(body['appliance']['trust_domain'])}, Keysapart {escape(body['appliance']['version'])}.</p>"
     )
 
@@ -105,7 +105,7 @@ def _absence(body: Any) -> str:
             (
                 _code(one["replica"]),
                 _code(one["agent"]),
-                one["time"],
+                _moment(one["time"]),
                 one["key_ids"],
                 one["key_providers"],
                 one["patterns"],
@@ -126,7 +126,8 @@ def _absence(body: Any) -> str:
         "<h2>Names of the source's keys: what was compared</h2>"
         "<p>The source's agent wrote salted digests of the key ids and key-provider names that its vCenter shows. The "
         "target does not know them. It slid a window of each pattern's length over every byte of every file, and the "
-        "names of the files; memory of running processes was not looked through.</p>"
+        "names of the files. Memory of running processes was not looked through. Key material cannot be compared: "
+        "it never leaves the source's KMS and hosts, and the agent has none.</p>"
         f"<p>What was looked for:</p>{sources}<p>Where:</p>{places}"
         f"<p>{absence['windows']:,} windows were compared, {absence['candidates']:,} of them with scrypt; "
         f"{absence['found']:,} match. {_count(absence['unread'], 'file')} could not be read.</p>{hits}"
@@ -168,13 +169,16 @@ def _replica(replica: Any) -> str:
     for point in replica["points"]:
         wire = point["transport"] or {}
         seed = "seed, carried by hand" if point["seed"] else "not in the audit log"
-        over = f"{wire['tls']}, {wire['key_exchange']}, from {wire['peer']}" if wire else seed
+        over: Any = seed
+        if wire:
+            over = f"{wire['tls']}, {wire['key_exchange']}, from {wire['peer']}, agent "
+            over = _Html(escape(over) + _code(wire["agent"]))
         roots = _Html("<br>".join(f"disk {disk['disk']}: {_code(disk['root'])}" for disk in point["disks"]))
         rows.append(
             (
                 point["point"],
                 point["kind"],
-                point["taken"],
+                _moment(point["taken"]),
                 over,
                 "yes" if point["verified"] else "no",
                 _Html(f"record {_code(point['record_hash'])}<br>{roots}"),
@@ -182,7 +186,9 @@ def _replica(replica: Any) -> str:
         )
     last = replica["last_verify"]
     told = (
-        "never with the key" if last is None else f"{last['time']}, {last['outcome']}, {last['grains']} grains opened"
+        "never with the key"
+        if last is None
+        else f"{_moment(last['time'])}, {last['outcome']}, {last['grains']} grains opened"
     )
     return (
         f"<h2>VM {escape(replica['vm'])}</h2><p>Replica {_code(replica['replica'])}. Last verify: {escape(told)}.</p>"
@@ -192,7 +198,13 @@ def _replica(replica: Any) -> str:
 
 def _agents(body: Any) -> str:
     rows = [
-        (_code(one["agent"]), one["role"], one["not_after"], one["revoked"] or "-", _code(one["certificate"]))
+        (
+            _code(one["agent"]),
+            one["role"],
+            _moment(one["not_after"]),
+            _moment(one["revoked"]),
+            _code(one["certificate"]),
+        )
         for one in body["agents"]
     ]
     head = ("who", "role", "certificate until", "revoked", "SHA-256 of the certificate")
@@ -205,7 +217,7 @@ def _audit(body: Any) -> str:
         ("state", "as it was written" if audit["intact"] else f"NOT as it was written: {audit['trouble']}"),
         ("newest line", audit["sequence"]),
         ("its digest", _code(audit["digest"] or "-")),
-        ("last exported", audit["head_exported"] or "never"),
+        ("last exported", _moment(audit["head_exported"])),
         ("events of the tenant", _counts(audit["events"])),
     ]
     return f"<h2>Audit log</h2>{_facts(rows)}"
@@ -222,6 +234,11 @@ def _how(body: Any, digest: str) -> str:
         "<h2>How to check this</h2><p>This page is a rendering; the JSON file beside it is signed. Get the fingerprint "
         f"from the appliance's operator by another way than this page.</p>{_facts(rows)}"
     )
+
+
+def _moment(text: str | None) -> str:
+    """A time, for people."""
+    return "-" if text is None else f"{text[:10]} {text[11:19]} UTC"
 
 
 class _Html(str):

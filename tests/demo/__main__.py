@@ -141,6 +141,10 @@ class _Demo:
 
     def _evidence(self, pair: Pair, source_keys: list[Any]) -> None:
         self._say.chapter("The target's evidence, signed and checked")
+        self._say.command("target-appliance", "--config", "appliance.toml", "audit", "head", "--out", "head.json")
+        head = pair.done("audit", "head", "--out", self._folder / "head.json")
+        intact = pair.done("audit", "verify", "--head", self._folder / "head.json")["intact"]
+        self._say.check(intact, f"the audit log's {head['sequence']} lines are what was written")
         report = self._folder / "evidence.json"
         words = ["evidence", TENANT, "--source", self._folder / "sought.json", "--also", pair.log, "--out", report]
         shown = [word.name if isinstance(word, Path) else word for word in words]

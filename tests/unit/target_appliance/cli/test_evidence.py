@@ -179,6 +179,13 @@ def test_names_are_written_as_text(copy: Site) -> None:
     assert "&lt;script&gt;" in page
 
 
+def test_an_exported_head_is_in_the_report(copy: Site) -> None:
+    copy.done("audit", "head", "--out", copy.folder / "head.json")
+    _, body = evidence(copy)
+    assert body["audit"]["head_exported"] is not None
+    assert all("head of the audit log" not in risk["what"] for risk in body["risks"])
+
+
 def test_narrowed_to_a_point_and_a_replica(copy: Site) -> None:
     _, body = evidence(copy, "--replica", "web01", "--point", 1)
     (replica,) = body["replicas"]
