@@ -63,7 +63,7 @@ def serve(
         authority = Authority.open(config.authority_dir, config.trust_domain, clock)
         life.enter_context(_only_one(config.state_dir))
         recorder = life.enter_context(_audited(config, clock))
-        kms = AuditedKms(registry.create(config.kms, clock), recorder.log)
+        kms = registry.directory(config, clock).each(lambda one: AuditedKms(one, recorder.log))
         life.callback(kms.close)
         store = PosixStore(config.store_dir)
         life.callback(store.close)
@@ -78,19 +78,20 @@ def serve(
             registrar = Registrar(authority, catalog, clock, recorder)
             life.enter_context(enrollment_port(registrar, config.listen.enrollment, shown))
         port = life.enter_context(data_port(behind, config.listen.data))
+        apart = kms.named_probes
         checks = {
-            "kms": kms.probe,
+            **kms.probes(),
             "store": lambda: probe(store),
             "catalog": catalog.probe,
             "replication": lambda: _require_listening(config.listen.data),
         }
-        life.enter_context(health_port(config.listen.health, checks, clock, setting="listen.health"))
+        life.enter_context(health_port(config.listen.health, checks, clock, setting="listen.health", apart=apart))
         _log.info(
             "serving",
             data=config.listen.data,
             health=config.listen.health,
             enrollment=config.listen.enrollment,
-            kms=kms.name,
+            kms=kms.default.name,
             store=str(config.store_dir),
         )
         while not stopping.wait(_SWEEP_SECONDS):

@@ -15,7 +15,6 @@ from target_appliance.catalog.model import ReplicaRow
 from target_appliance.config import ApplianceConfig
 from target_appliance.identity.authority import Authority
 from target_appliance.kms import registry
-from target_appliance.kms.lazy import LazyKms
 from target_appliance.recovery.vault import Vault
 from target_appliance.store.posix import PosixStore
 
@@ -60,7 +59,8 @@ def opened(config: ApplianceConfig) -> Iterator[AtRest]:
         authority = Authority.open(config.authority_dir, config.trust_domain, clock)
         store = PosixStore(config.store_dir)
         life.callback(store.close)
-        kms = AuditedKms(LazyKms(lambda: registry.create(config.kms, clock)), audit_log(config))
+        log = audit_log(config)
+        kms = registry.directory(config, clock, lazy=True).each(lambda one: AuditedKms(one, log))
         life.callback(kms.close)
         catalog = life.enter_context(Catalog.open(config.catalog, clock))
         yield AtRest(Vault(store, kms, clock), catalog, authority)

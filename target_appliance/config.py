@@ -97,6 +97,9 @@ class KmsSettings(Section):
         return self
 
 
+KmsName = Annotated[str, Field(pattern=r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$")]
+
+
 class Limits(Section):
     """Bounds on what one tenant or one stream may take."""
 
@@ -138,6 +141,9 @@ class ApplianceConfig(Section):
     """First part of every identity that this appliance issues."""
     listen: Listen
     kms: KmsSettings
+    """Of all tenants for which no other was chosen."""
+    kms_named: dict[KmsName, KmsSettings] = Field(default_factory=dict)
+    """Others, which a tenant may be given by name."""
     limits: Limits = Limits()
     sync: SyncSettings = SyncSettings()
     audit: AuditSettings = AuditSettings()

@@ -82,7 +82,8 @@ def initialise(config: ApplianceConfig, clock: Clock | None = None) -> Made:
         )
     for folder in (config.state_dir, config.store_dir):
         folder.mkdir(mode=_PRIVATE_FOLDER, parents=True, exist_ok=True)
-    registry.prepare(config.kms)
+    for settings in (config.kms, *config.kms_named.values()):
+        registry.prepare(settings)
     Catalog.open(config.catalog, clock).close()
     kms, trouble = _look_at_kms(config, clock)
     Authority.create(config.authority_dir, config.trust_domain, clock).server(config.listen.names)

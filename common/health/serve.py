@@ -5,7 +5,7 @@ network of one's own. It tells component names and whether they work, nothing el
 """
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -44,15 +44,22 @@ class HealthPort:
 
 @contextmanager
 def health_port(
-    address: str, checks: Mapping[str, Check], clock: Clock, *, setting: str, **pace: float
+    address: str,
+    checks: Mapping[str, Check],
+    clock: Clock,
+    *,
+    setting: str,
+    apart: Collection[str] = (),
+    **pace: float,
 ) -> Iterator[HealthPort]:
     """Serve on ``address`` (``host:port``, port 0 for any free one) while the block runs.
 
     Args:
         address: where.
-        checks: by service name; the empty name is SERVING while all of them are.
+        checks: by service name; the empty name is SERVING while all of them are that are not ``apart``.
         clock: see Checker.
         setting: name of the address in the configuration, for who has to change it.
+        apart: names of checks that say nothing of the whole.
         pace: ``interval``, ``patience`` and ``tick`` of Checker.
 
     Raises:
@@ -65,7 +72,7 @@ def health_port(
         # Never non-blocking: it would send while it holds its lock. When a watcher hangs up then, gRPC's event
         # thread waits for the lock and the sender for the event thread, so all is frozen (seen with grpcio 1.85).
         servicer = HealthServicer(experimental_non_blocking=False, experimental_thread_pool=watches)
-        board = _Board(servicer, tuple(checks))
+        board = _Board(servicer, tuple(checks), frozenset(apart))
         server = grpc.server(pool, options=_OPTIONS, maximum_concurrent_rpcs=_CALLS_AT_ONCE)
         health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
         try:
@@ -88,9 +95,10 @@ def health_port(
 class _Board:
     """What each component's service says, and the whole's."""
 
-    def __init__(self, servicer: HealthServicer, names: tuple[str, ...]) -> None:
+    def __init__(self, servicer: HealthServicer, names: tuple[str, ...], apart: frozenset[str]) -> None:
         self._servicer = servicer
         self._lock = threading.Lock()
+        self._apart = apart
         self._failing = set(names)
         for name in (OVERALL_HEALTH, *names):
             servicer.set(name, _NOT_SERVING)
@@ -105,4 +113,4 @@ class _Board:
                 self._failing.add(name)
                 _log.warning("component does not work", component=name, cause=trouble)
             self._servicer.set(name, _NOT_SERVING if trouble else _SERVING)
-            self._servicer.set(OVERALL_HEALTH, _NOT_SERVING if self._failing else _SERVING)
+            self._servicer.set(OVERALL_HEALTH, _NOT_SERVING if self._failing - self._apart else _SERVING)

@@ -16,15 +16,22 @@ def add_to(app: typer.Typer) -> None:
 
 @_kms.command("status")
 def _status(context: typer.Context, as_json: AsJson = False) -> None:
-    """Ask the KMS whether it works, and for the state of each tenant's key.
+    """Ask each KMS whether it works, and for the state of each tenant's key.
 
-    Exit code 5 when it cannot be used.
+    Exit code 5 when one cannot be used.
     """
     with edge(as_json=as_json):
         from target_appliance.upkeep import kms_status  # noqa: PLC0415
 
         status = kms_status(configured(context))
-        rows = [(str(key["tenant"]), key["kek"] or "none yet", key["state"] or "") for key in status.keys]
-        lines = [f"{status.name}: {status.trouble or 'ready'}", *table(("tenant", "key", "state"), rows)]
+        rows = [
+            (str(key["tenant"]), key["kms"] or "default", key["kek"] or "none yet", key["state"] or "")
+            for key in status.keys
+        ]
+        lines = [
+            f"{status.default.name}: {status.default.trouble or 'ready'}",
+            *(f"{name}: {one.trouble or 'ready'}" for name, one in status.named.items()),
+            *table(("tenant", "kms", "key", "state"), rows),
+        ]
         emit(status.to_json(), lines, as_json=as_json)
-        raise typer.Exit(EXIT_OK if status.trouble is None else EXIT_TRY_LATER)
+        raise typer.Exit(EXIT_OK if status.ready else EXIT_TRY_LATER)

@@ -68,6 +68,13 @@ def _add(  # noqa: PLR0917  a command's options
     ] = None,
     valid: Valid = VALID,
     address: Address = None,
+    kms: Annotated[
+        str | None,
+        typer.Option("--kms", metavar="NAME", help="The tenant's KMS: a [kms_named.NAME] of the configuration."),
+    ] = None,
+    kek: Annotated[
+        str | None, typer.Option("--kek", metavar="ID", help="The tenant's key, which is at the KMS already.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Register a tenant and print a pairing line for one of its agents.
@@ -76,6 +83,10 @@ def _add(  # noqa: PLR0917  a command's options
     """
     with edge(as_json=as_json):
         config = configured(context)
+        if kms is not None or kek is not None:
+            from target_appliance.tenant_key import choose_key  # noqa: PLC0415
+
+            choose_key(config, name, kms, kek)
         if out is None:
             print_offer(config, name, valid, address, may_be_new=True, as_json=as_json)
             return

@@ -5,7 +5,9 @@ from typing import TypeVar
 
 from common.clock import Clock
 from common.errors import ConfigError
-from target_appliance.config import KmsSettings, Pkcs11Settings
+from target_appliance.config import ApplianceConfig, KmsSettings, Pkcs11Settings
+from target_appliance.kms.directory import KmsDirectory
+from target_appliance.kms.lazy import LazyKms
 from target_appliance.kms.port import Kms
 
 S = TypeVar("S")
@@ -29,6 +31,25 @@ def create(settings: KmsSettings, clock: Clock) -> Kms:
 
     embedded = _described(settings.embedded)
     return EmbeddedKms.open(embedded.file, read_passphrase(embedded))
+
+
+def directory(config: ApplianceConfig, clock: Clock, *, lazy: bool = False) -> KmsDirectory:
+    """Every configured KMS. Named ones are set up at their first use: one tenant's trouble keeps no other out.
+
+    Args:
+        config: the appliance's.
+        clock: for deadlines.
+        lazy: set up the default one at its first use, too.
+
+    Raises:
+        ConfigError, PreconditionError: see ``create``; not when ``lazy``.
+    """
+
+    def later(settings: KmsSettings) -> LazyKms:
+        return LazyKms(lambda: create(settings, clock))
+
+    default = later(config.kms) if lazy else create(config.kms, clock)
+    return KmsDirectory(default, {name: later(settings) for name, settings in config.kms_named.items()})
 
 
 def prepare(settings: KmsSettings) -> None:

@@ -27,6 +27,7 @@ from common.ids import (
     parse_sync,
     parse_tenant,
 )
+from target_appliance.kms.directory import KmsDirectory
 from target_appliance.kms.port import Kms
 from target_appliance.recovery import begin, names, parked, points
 from target_appliance.recovery.chain import Chain, DiskView
@@ -57,7 +58,7 @@ class Vault:
 
     Args:
         store: where they lie.
-        kms: holds the tenants' KEKs.
+        kms: holds the tenants' KEKs; several by name, where tenants have KMSs of their own.
         clock: for commit times.
         failpoint: called with the name of each step of a commit (``staging.COMMIT_STEPS``) when it is done.
         entropy: source of DEKs and nonces; see Entropy before giving another one.
@@ -66,7 +67,7 @@ class Vault:
     def __init__(
         self,
         store: Store,
-        kms: Kms,
+        kms: Kms | KmsDirectory,
         clock: Clock,
         failpoint: Callable[[str], None] = _no_failpoint,
         entropy: Entropy = os.urandom,
@@ -85,6 +86,15 @@ class Vault:
             KmsUnavailableError: the KMS does not answer.
         """
         return self._keyring.require(tenant)
+
+    def choose_key(self, tenant: TenantId, kms: str | None, kek_id: str | None) -> str:
+        """Lay down where a tenant's keys lie; see Keyring.choose."""
+        return self._keyring.choose(tenant, kms, kek_id)
+
+    def kms_of(self, tenant: TenantId) -> str | None:
+        """Name of the KMS that holds a tenant's keys; None for the default one. Raises DamagedError."""
+        chosen = self._keyring.chosen(tenant)
+        return None if chosen is None else chosen.kms
 
     def tenants(self) -> tuple[TenantId, ...]:
         """Tenants that have a folder, sorted."""

@@ -53,6 +53,29 @@ def test_each_component_and_the_whole_tell_what_the_checks_found() -> None:
         kms.cancel()
 
 
+def test_what_stands_apart_says_nothing_of_the_whole() -> None:
+    switches = {"kms": Switch(), "kms/acme": Switch()}
+    switches["kms/acme"].error = DOWN
+    with (
+        health_port(
+            "127.0.0.1:0", switches, SystemClock(), **FAST, setting="listen.health", apart=["kms/acme"]
+        ) as opened,
+        stub(opened.port) as health,
+    ):
+        whole, acme = (
+            health.Watch(health_pb2.HealthCheckRequest(service=name), timeout=60, wait_for_ready=True)
+            for name in ("", "kms/acme")
+        )
+        follow(whole, Answer.SERVING)
+        switches["kms/acme"].error = None
+        follow(acme, Answer.SERVING)
+        switches["kms/acme"].error = DOWN
+        follow(acme, Answer.NOT_SERVING)
+        assert health.Check(health_pb2.HealthCheckRequest(service="")).status == Answer.SERVING
+        whole.cancel()
+        acme.cancel()
+
+
 def test_before_the_first_check_nothing_serves_and_an_unknown_name_is_told() -> None:
     switch = Switch()
     switch.free.clear()

@@ -133,7 +133,7 @@ def test_kms_status_tells_each_tenants_key(copy: Site) -> None:
     assert status["ready"]
     acme, globex = status["keys"]
     assert (acme["tenant"], acme["state"]) == ("acme", "active")
-    assert globex == {"tenant": "globex", "kek": None, "state": None}
+    assert globex == {"tenant": "globex", "kms": None, "kek": None, "state": None}
     kms = registry.create(copy.config.kms, None)
     kms.set_state(acme["kek"], KekState.DEACTIVATED)
     assert copy.done("kms", "status")["keys"][0]["state"] == "deactivated"
