@@ -38,6 +38,11 @@ class KmsReport:
     """One per tenant: ``tenant``, ``kms`` (None for the default one), ``kek`` (None before its first sync), ``state``
     (None when nobody knows)."""
 
+    def of(self, tenant: str) -> KmsStatus:
+        """The KMS that holds a tenant's key, or will."""
+        own = next((key["kms"] for key in self.keys if key["tenant"] == tenant), None)
+        return self.default if own is None else self.named.get(own) or KmsStatus(own, "the configuration lacks it")
+
     @property
     def ready(self) -> bool:
         """Whether all of them can be used."""
@@ -62,7 +67,7 @@ def kms_status(config: ApplianceConfig, clock: Clock | None = None) -> KmsReport
         contextlib.closing(registry.directory(config, clock)) as kms,
     ):
         default = KmsStatus(kms.default.name, _trouble(kms.default, KmsUnavailableError))
-        named = {name: KmsStatus(name, _trouble(one, KeysapartError)) for name, one in kms.named.items()}
+        named = {name: _status(name, one) for name, one in kms.named.items()}
         answering = {name for name, status in ((None, default), *named.items()) if status.trouble is None}
         keyring = Keyring(store, kms)
         keys: list[dict[str, str | None]] = []
@@ -71,6 +76,12 @@ def kms_status(config: ApplianceConfig, clock: Clock | None = None) -> KmsReport
             where, kek = (None, None) if chosen is None else (chosen.kms, chosen.kek_id)
             keys.append({"tenant": tenant, "kms": where, "kek": kek, "state": _state(kms, answering, chosen)})
         return KmsReport(default, named, tuple(keys))
+
+
+def _status(name: str, kms: Kms) -> KmsStatus:
+    """Of a named KMS, whose files may be wrong, too: then it goes by the name that the configuration gives it."""
+    trouble = _trouble(kms, KeysapartError)
+    return KmsStatus(kms.name if trouble is None else name, trouble)
 
 
 def _trouble(kms: Kms, expected: type[KeysapartError]) -> str | None:

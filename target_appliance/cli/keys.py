@@ -30,7 +30,7 @@ def _status(context: typer.Context, as_json: AsJson = False) -> None:
         ]
         lines = [
             f"{status.default.name}: {status.default.trouble or 'ready'}",
-            *(f"{name}: {one.trouble or 'ready'}" for name, one in status.named.items()),
+            *(f"{name}: {one.trouble or f'{one.name} is ready'}" for name, one in status.named.items()),
             *table(("tenant", "kms", "key", "state"), rows),
         ]
         emit(status.to_json(), lines, as_json=as_json)

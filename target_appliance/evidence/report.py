@@ -100,12 +100,13 @@ def _appliance(config: ApplianceConfig, held: AtRest) -> dict[str, Any]:
 
 def _keys(config: ApplianceConfig, tenant: TenantId) -> dict[str, Any]:
     status = kms_status(config)
+    kms = status.of(tenant)
     own = next((key for key in status.keys if key["tenant"] == tenant), {})
     return {
         "algorithm": _ALGORITHM,
         "wrapping": _WRAPPING,
-        "kms": status.name,
-        "kms_trouble": status.trouble,
+        "kms": kms.name,
+        "kms_trouble": kms.trouble,
         "kek": own.get("kek"),
         "kek_state": own.get("state"),
     }

@@ -6,6 +6,7 @@ import pytest
 
 from common.errors import EXIT_REFUSED, EXIT_TRY_LATER, EXIT_USAGE
 from target_appliance.kms import registry
+from target_appliance.upkeep import kms_status
 from tests.unit.target_appliance.cli.conftest import CONFIG, Site
 
 NAMED = """
@@ -44,7 +45,10 @@ def test_a_tenant_gets_its_own_kms_and_a_key_there(two: Site) -> None:
     assert keys(two)["acme"]["state"] == "active"
     assert keys(two)["globex"] == {"tenant": "globex", "kms": None, "kek": None, "state": None}
     told = two.run("kms", "status").out
-    assert "hsm-acme: ready" in told
+    assert "hsm-acme: embedded" in told
+    report = kms_status(two.config)
+    assert "acme-kms.json" in report.of("acme").name
+    assert "/kms.json" in report.of("globex").name
 
 
 def test_a_tenant_gets_a_key_that_is_there_and_no_other_tenant_does(two: Site) -> None:
