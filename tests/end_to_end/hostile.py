@@ -1,6 +1,6 @@
 """A hostile client with a valid certificate against the running appliance: clean statuses, nothing kept, still serving.
 
-What a client sends is tried by the million in process, under ``tests/hostile``; with a process of its own are tried its
+What a client sends is tried by the hundred thousand in process, under ``tests/hostile``; tried here are a process's
 bounds (memory, time, threads), bytes that are no frames at all, and what one tenant can learn of another.
 """
 

@@ -8,14 +8,18 @@ from collections.abc import Iterator
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from common.wire.v1 import replication_pb2 as wire
 from tests.end_to_end.hostile import IDLE_SECONDS, Client, client, ledger, opening, refused_commit
+from tests.end_to_end.idle import CALLS_PER_CONNECTION, idle
 from tests.end_to_end.ledger import Ledger
 
 __all__ = ["client", "ledger"]
 
 pytestmark = pytest.mark.lab
+
+IDLE = 200
 
 
 def test_silent_stream_is_cut(client: Client) -> None:
@@ -44,6 +48,22 @@ def test_idle_connections_are_cut_and_harm_nobody(ledger: Ledger, client: Client
                 while one.recv(4096):
                     pass
         assert time.monotonic() - began < 15, "a handshake that never comes is waited for too long"
+
+
+def test_another_tenant_syncs_beside_hundreds_that_say_nothing(ledger: Ledger) -> None:
+    pair = ledger.pair
+    rival = pair.folder / "idle-rival"
+    pair.done("tenants", "add", "idle-rival", "--out", rival)
+    with idle(pair, rival, IDLE) as held:
+        assert held.made == 4 * IDLE + 2 * IDLE // CALLS_PER_CONNECTION
+        ledger.write(1 << 18)
+        ledger.sync()
+        with grpc.insecure_channel(f"127.0.0.1:{pair.lab.health_port}") as channel:
+            answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    log = pair.log.read_text()
+    assert "calls under way, which is the limit" in log
+    assert "streams open, which is the limit" in log
 
 
 def test_no_certificate_no_call(ledger: Ledger, client: Client) -> None:
