@@ -18,7 +18,7 @@ from common.grain import GRAIN_BYTES, GrainKind
 from common.sync.events import GrainRecord
 from tests.end_to_end import rogue
 from tests.end_to_end.inside import inside
-from tests.end_to_end.pair import BIN, Outcome, Pair
+from tests.end_to_end.pair import BIN, TENANT, Outcome, Pair
 from tests.end_to_end.relay import Relay, relayed
 from tests.end_to_end.search import disguises, files, hits, hits_in, text_disguises
 from tests.lab.inventory import instance_uuid
@@ -113,13 +113,17 @@ def test_the_guests_bytes_and_the_data_keys_appear_nowhere(watched: Watched) -> 
     replica = pair.done("replicas")["replicas"][0]["replica"]
     for words in (["points", replica], ["verify", replica], ["verify", replica, "--without-key"]):
         assert watched.keep(pair.target(*words)).code == EXIT_OK
+    # Made before the keys are unwrapped for the search; lies among the places that are searched.
+    for words in (["audit", "show"], ["audit", "verify"], ["evidence", TENANT, "--out", lab.folder / "evidence.json"]):
+        assert watched.keep(pair.target(*words)).code == EXIT_OK
     with inside(pair) as vault:
         deks = {f"DEK of {key}": vault.dek(replica, key) for key in KEYS}
     assert pair.appliance is not None
     assert pair.appliance.stop() == 0
 
     places = list(watched.places())
-    assert {"appliance.log", "catalog.sqlite", "disk-2000.vmdk", "point.json"} <= {path.name for path in places}
+    names = {path.name for path in places}
+    assert {"appliance.log", "catalog.sqlite", "disk-2000.vmdk", "point.json", "000001.jsonl", "evidence.html"} <= names
     assert "sync" in pair.log.read_text()
     for secret in [watched.canary, *deks.values()]:
         wanted = disguises(secret)
@@ -202,7 +206,7 @@ def test_what_the_source_site_keeps_to_itself(watched: Watched) -> None:
     lab.guest(VM, 2000).write(0, b"x")
     assert watched.sync().code == EXIT_OK
     replica = pair.done("replicas")["replicas"][0]["replica"]
-    for command in (["points", replica], ["replicas"], ["verify", replica]):
+    for command in (["points", replica], ["replicas"], ["verify", replica], ["audit", "show"]):
         watched.keep(pair.target(*command, "--json"))
     # Its probe makes and removes files in the store, which a search would stumble over.
     assert pair.appliance is not None
