@@ -21,6 +21,7 @@ from target_appliance.audit.event import Event, Fact, What
 from target_appliance.audit.keys import AuditedKms
 from target_appliance.audit.log import APPLIANCE, AuditLog
 from target_appliance.audit.recorder import Recorder
+from target_appliance.audit.syncs import SyncAudit
 from target_appliance.catalog.catalog import Catalog
 from target_appliance.config import ApplianceConfig
 from target_appliance.identity.authority import Authority
@@ -71,7 +72,7 @@ def serve(
         probe(store)
         vault = Vault(store, kms, clock, failpoint)
         park_seconds = config.sync.park_hours * 3600
-        _recover(vault, catalog, keep_parked=park_seconds > 0)
+        _recover(vault, catalog, SyncAudit(recorder), keep_parked=park_seconds > 0)
         behind = Behind(vault, catalog, authority, clock, config.limits, park_seconds, config.listen.names, recorder)
         if config.listen.enrollment is not None:
             shown = server_credentials(authority, config.listen.names, ask_clients=False)
@@ -151,12 +152,13 @@ def _require_listening(address: HostPort) -> None:
         ) from error
 
 
-def _recover(vault: Vault, catalog: Catalog, *, keep_parked: bool) -> None:
+def _recover(vault: Vault, catalog: Catalog, told: SyncAudit, *, keep_parked: bool) -> None:
     """After a crash: the catalog follows the store, and what unfinished syncs staged goes, unless they may go on.
 
     Only this process serves the store, so no staged sync can be alive yet, whatever its lease says.
     """
     changes = catalog.reconcile(vault)
+    told.found(changes)
     if changes.added:
         _log.info("points of the store were put into the catalog", points=len(changes.added))
     for row in changes.removed:

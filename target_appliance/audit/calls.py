@@ -41,7 +41,7 @@ _WORDS: Final = {
     "GetManifest": _Word(What.MANIFEST_READ),
     "WriteDisk": _Word(What.DISK_WRITTEN, ends=True),
     "ResumeSync": _Word(What.SYNC_RESUMED, ends=True),
-    "CommitSync": _Word(What.SYNC_COMMITTED, ends=True),
+    "CommitSync": _Word(None, ends=True),
     "AbortSync": _Word(None, ends=True),
     "ReadDisk": _Word(What.DISK_READ),
 }

@@ -37,6 +37,8 @@ class SyncDesk:
         allowance: what each tenant may take.
         clock: for silence and for durations.
         park_seconds: how long a sync whose agent is silent may wait for it; 0 for not at all.
+        committed: told of each point when its files are there, before its catalog row is: a crash in between is made
+            good at the next start, for both.
         ended: told of each sync that ends without a point, and why.
     """
 
@@ -49,6 +51,7 @@ class SyncDesk:
         clock: Clock,
         *,
         park_seconds: float,
+        committed: Callable[[OpenSync, CommittedPoint], None],
         ended: Callable[[OpenSync, str], None],
     ) -> None:
         self._vault = vault
@@ -57,6 +60,7 @@ class SyncDesk:
         self._allowance = allowance
         self._clock = clock
         self._park_seconds = park_seconds
+        self._committed = committed
         self._ended = ended
         self._reopening = threading.Lock()
         self._started = clock.monotonic()
@@ -114,6 +118,7 @@ class SyncDesk:
         except BaseException:
             self.end(entry, "its commit failed")
             raise
+        self._committed(entry, committed)
         self._catch_up(entry.owner.tenant, entry.replica)
         self._syncs.remove(entry, "it is committed")
         self._catalog.release(entry.lease)

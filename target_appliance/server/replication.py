@@ -120,13 +120,6 @@ class ReplicationService:
         """All disks become a point."""
         entry = self._syncs.get(call.caller, parse_sync(request.sync))
         committed = self._desk.commit(entry)
-        call.facts.update(
-            replica=entry.replica,
-            sync=entry.sync,
-            point=committed.number,
-            record_hash=committed.record_hash.hex(),
-            stored_bytes=committed.stored_bytes,
-        )
         return wire.CommitSyncResponse(
             point=committed.number, record_hash=committed.record_hash, stored_bytes=committed.stored_bytes
         )

@@ -15,15 +15,15 @@ from common.sync.events import MAX_FRAME_BYTES
 from common.wire.v1 import recovery_pb2_grpc as readers
 from common.wire.v1 import replication_pb2_grpc as services
 from target_appliance.audit.calls import CallAudit
-from target_appliance.audit.event import Event, Fact, What, Who
 from target_appliance.audit.recorder import Recorder
+from target_appliance.audit.syncs import SyncAudit
 from target_appliance.catalog.catalog import Catalog
 from target_appliance.config import Limits
 from target_appliance.identity.authn import Identity, identify
 from target_appliance.identity.authority import Authority
 from target_appliance.receive.allowance import Allowance
 from target_appliance.receive.desk import SyncDesk
-from target_appliance.receive.open_sync import OpenSync, OpenSyncs
+from target_appliance.receive.open_sync import OpenSyncs
 from target_appliance.recovery.vault import Vault
 from target_appliance.server.credentials import server_credentials
 from target_appliance.server.edge import Edge, Identify
@@ -97,14 +97,16 @@ def data_port(behind: Behind, address: str) -> Iterator[DataPort]:
         syncs = OpenSyncs(behind.clock, behind.catalog.renew)
         allowance = Allowance(behind.catalog, behind.clock)
 
-        def ended(entry: OpenSync, why: str) -> None:
-            facts: dict[str, Fact] = {"sync": entry.sync, "agent": entry.owner.agent, "why": why}
-            who = Who("appliance", tenant=entry.owner.tenant)
-            event = Event(What.SYNC_ENDED, who, f"replica {entry.replica}", facts=facts)
-            behind.recorder.record(event, strict=False)
-
+        told = SyncAudit(behind.recorder)
         desk = SyncDesk(
-            behind.vault, behind.catalog, syncs, allowance, behind.clock, park_seconds=behind.park_seconds, ended=ended
+            behind.vault,
+            behind.catalog,
+            syncs,
+            allowance,
+            behind.clock,
+            park_seconds=behind.park_seconds,
+            committed=told.committed,
+            ended=told.ended,
         )
         life.callback(desk.end_all)
 

@@ -156,7 +156,16 @@ def test_appliance_killed_at_every_step_of_a_commit(ledger: Ledger) -> None:
 
 
 def _check_all(ledger: Ledger) -> None:
-    """Nothing that came later changed any point."""
+    """Nothing that came later changed any point, and each has its line in the audit log."""
+    pair = ledger.pair
+    assert pair.done("audit", "verify")["intact"]
+    told = {
+        one["facts"]["record_hash"]
+        for one in pair.done("audit", "show")["events"]
+        if one["what"] in {"sync-committed", "point-found"}
+    }
+    replica = pair.done("replicas")["replicas"][0]["replica"]
+    assert {one["record_hash"] for one in pair.done("points", replica)["points"]} <= told
     for point in ledger.points:
         ledger.check_content(point)
     ledger.check_by_command()
