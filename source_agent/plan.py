@@ -146,6 +146,9 @@ def _decide(facts: _Facts, disks: Sequence[DiskInfo]) -> Plan:
         return _all_full(disks, "first-point", "the target holds no point of this VM yet", keeps_change_ids=keeps)
     if facts.requested is Kind.FULL:
         return _all_full(disks, "requested", "a full sync was asked for", keeps_change_ids=keeps)
+    if held.begins_chain:
+        cause = "the target begins a new chain: its data key was rotated"
+        return _all_full(disks, "key-rotated", cause, keeps_change_ids=keeps)
     before = {disk.key: disk for disk in held.disks}
     decided = tuple(_of_disk(facts, held, before.get(disk.key), disk) for disk in disks)
     kinds = {disk.kind for disk in decided}

@@ -40,6 +40,8 @@ class HeldPoint:
     disks: tuple[HeldDisk, ...]
     taken: datetime
     """When the snapshot it was made from was taken, by the vCenter's clock."""
+    begins_chain: bool = False
+    """The target wants the next point to stand on nothing: its data key was rotated."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ def held_point(vm: VmInfo, described: wire.DescribeReplicaResponse) -> HeldPoint
         for disk in described.newest.disks
     )
     taken = datetime.fromtimestamp(described.newest.time_seconds, UTC)
-    return HeldPoint(parse_point(described.newest.number), vm.instance_uuid, disks, taken)
+    return HeldPoint(parse_point(described.newest.number), vm.instance_uuid, disks, taken, described.begins_chain)
 
 
 def begin_request(vm: VmInfo, snapshot: Snapshot, plan: Plan, base: int) -> wire.BeginSyncRequest:

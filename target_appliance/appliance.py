@@ -70,7 +70,8 @@ def serve(
         life.callback(store.close)
         catalog = life.enter_context(Catalog.open(config.catalog, clock))
         probe(store)
-        vault = Vault(store, kms, clock, failpoint)
+        vault = Vault(store, kms, clock, failpoint, keep_seconds=config.keys.keep_minutes * 60)
+        life.callback(vault.keyring.close)
         park_seconds = config.sync.park_hours * 3600
         _recover(vault, catalog, SyncAudit(recorder), keep_parked=park_seconds > 0)
         behind = Behind(vault, catalog, authority, clock, config.limits, park_seconds, config.listen.names, recorder)
@@ -97,6 +98,7 @@ def serve(
         )
         while not stopping.wait(_SWEEP_SECONDS):
             port.desk.settle_silent()
+            vault.wipe_old_keys()
             recorder.settle()
         _log.info("stopping")
     _log.info("stopped")

@@ -63,4 +63,6 @@ def opened(config: ApplianceConfig) -> Iterator[AtRest]:
         kms = registry.directory(config, clock, lazy=True).each(lambda one: AuditedKms(one, log))
         life.callback(kms.close)
         catalog = life.enter_context(Catalog.open(config.catalog, clock))
-        yield AtRest(Vault(store, kms, clock), catalog, authority)
+        vault = Vault(store, kms, clock, keep_seconds=config.keys.keep_minutes * 60)
+        life.callback(vault.keyring.close)
+        yield AtRest(vault, catalog, authority)

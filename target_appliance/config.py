@@ -116,6 +116,13 @@ class SyncSettings(Section):
     """How long what a sync has staged waits for an agent that fell silent."""
 
 
+class KeySettings(Section):
+    """Data keys in memory."""
+
+    keep_minutes: float = Field(default=15, ge=0.1, le=24 * 60)
+    """How long a data key is kept after the KMS gave it out, and how long a sync goes on while the KMS is silent."""
+
+
 class LogSettings(Section):
     """What is logged, and in which form."""
 
@@ -146,6 +153,7 @@ class ApplianceConfig(Section):
     """Others, which a tenant may be given by name."""
     limits: Limits = Limits()
     sync: SyncSettings = SyncSettings()
+    keys: KeySettings = KeySettings()
     audit: AuditSettings = AuditSettings()
     log: LogSettings = LogSettings()
     catalog_url: str | None = None

@@ -10,7 +10,8 @@ from target_appliance.config import ApplianceConfig
 from target_appliance.kms import registry
 from target_appliance.kms.directory import KmsDirectory
 from target_appliance.kms.port import Kms
-from target_appliance.recovery.keyring import ChosenKek, Keyring
+from target_appliance.recovery.key_files import ChosenKek
+from target_appliance.recovery.keyring import Keyring
 from target_appliance.recovery.vault import Vault
 from target_appliance.store.posix import PosixStore
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from common import runtime
-from target_appliance.cli import admission, audit, evidence, keys, pairing, recovery, replicas, seed, set_up
+from target_appliance.cli import admission, audit, evidence, key_life, keys, pairing, recovery, replicas, seed, set_up
 
 app = typer.Typer(
     name="target-appliance",
@@ -30,7 +30,7 @@ def _options(
     context.obj = config
 
 
-for group in (set_up, pairing, admission, replicas, recovery, seed, keys, audit, evidence):
+for group in (set_up, pairing, admission, replicas, recovery, seed, keys, key_life, audit, evidence):
     group.add_to(app)
 
 

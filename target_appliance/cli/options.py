@@ -1,11 +1,13 @@
 """Options that several commands share, and how a command gets at its configuration."""
 
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from common import log
-from common.errors import ConfigError
+from common.cli_edge import say
+from common.errors import ConfigError, PreconditionError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,3 +38,18 @@ def configured(context: typer.Context) -> "ApplianceConfig":
     config = load(path, ApplianceConfig)
     log.configure(level=config.log.level, style=config.log.format)
     return config
+
+
+def confirmed(wanted: str, what: str, *, yes: bool) -> None:
+    """Return if the user means it: ``--yes``, or ``wanted`` typed once more.
+
+    Raises:
+        PreconditionError: he does not, or there is nobody to ask.
+    """
+    if yes:
+        return
+    say(f"This will {what}. Type {wanted} to go on:")
+    if sys.stdin.readline().strip() != wanted:
+        raise PreconditionError(
+            "it was not confirmed, so nothing was done", subject="command", next_step=f"type {wanted}, or give --yes"
+        )

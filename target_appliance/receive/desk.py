@@ -10,7 +10,7 @@ from typing import Final
 
 from common import log
 from common.clock import Clock
-from common.errors import KeysapartError, TargetUnavailableError
+from common.errors import KeyNotUsableError, KeysapartError, TargetUnavailableError
 from common.ids import ReplicaId, SyncId, TenantId, new_sync_id
 from target_appliance.catalog.catalog import Catalog
 from target_appliance.catalog.model import Lease
@@ -108,9 +108,15 @@ class SyncDesk:
 
         Raises:
             PreconditionError: a disk is missing; the sync stays open.
+            KmsUnavailableError: the KMS has been silent for too long; the sync stays open.
             KeysapartError: whatever failed; the sync is over.
         """
         began = self._clock.monotonic()
+        try:
+            self._vault.still(entry.owner.tenant)
+        except KeyNotUsableError as error:
+            self.end(entry, error.message)
+            raise
         entry.close_for_commit()
         try:
             self._catalog.check(entry.lease)

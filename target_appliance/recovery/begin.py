@@ -1,6 +1,6 @@
 """Whether a sync may begin, and on what its disks stand. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from common.errors import InvalidInputError, PreconditionError
 from common.grain import MAX_CAPACITY_BYTES
@@ -57,6 +57,27 @@ def check_base(header: SyncHeader, newest: PointRecord | None) -> None:
             subject=f"vm {header.vm_name[:80]!a}",
             next_step="sync again: the plan will be made anew",
         )
+
+
+def rotated(newest: PointRecord, epochs: Mapping[DiskKey, int]) -> tuple[DiskKey, ...]:
+    """Disks of the newest point that have a newer DEK than it was sealed with; ``epochs`` holds the newest of each."""
+    return tuple(disk.spec.key for disk in newest.disks if epochs.get(disk.spec.key, 0) > disk.key_epoch)
+
+
+def check_epochs(header: SyncHeader, newest: PointRecord, epochs: Mapping[DiskKey, int]) -> None:
+    """Return if no disk would stand on a point that was sealed with another DEK.
+
+    Raises:
+        PreconditionError: one would.
+    """
+    changed = rotated(newest, epochs)
+    for disk in header.disks:
+        if disk.key in changed and disk.kind is not SyncKind.FULL:
+            raise PreconditionError(
+                f"the data key of disk {disk.key} was rotated, so its next point begins a chain",
+                subject=f"disk {disk.key}",
+                next_step="send the disk in full; an agent of this release does it by itself",
+            )
 
 
 def bases(header: SyncHeader, newest_first: Iterable[PointRecord]) -> dict[DiskKey, PointNumber | None]:

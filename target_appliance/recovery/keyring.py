@@ -1,34 +1,59 @@
 """A tenant's KEK and a replica's DEKs: made, wrapped in the KMS, written to the store, unwrapped again.
 
-DEKs live in memory only inside the values returned here; nothing is kept between calls.
+DEKs live in memory inside the values returned here, and for a while in a cache; both are wiped when they go.
 """
 
 import os
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import replace
+from typing import Final
 
-from common.errors import AlreadyExistsError, InvalidInputError, KeyNotUsableError, NotFoundError
-from common.ids import DiskKey, ReplicaId, TenantId, parse_disk_key
+from common.clock import Clock, SystemClock
+from common.errors import AlreadyExistsError, KeyNotUsableError, NotFoundError
+from common.ids import DiskKey, ReplicaId, TenantId
 from target_appliance.kms.directory import DEFAULT, KmsDirectory
-from target_appliance.kms.port import KekState, Kms, WrappedKey
+from target_appliance.kms.port import KekState, Kms
 from target_appliance.kms.trial import try_key
 from target_appliance.recovery import names, small_file
+from target_appliance.recovery.key_cache import KEEP_SECONDS, Confirmations, KeyCache, Wrapping
+from target_appliance.recovery.key_files import ChosenKek, Entry, KeyFiles, TenantKeys, entry_of, order
 from target_appliance.seal.keys import DEK_BYTES, DataKey, Entropy, wrapping_context
+from target_appliance.seal.secret import MEMORY
 from target_appliance.store.port import Store
 
-_FIRST_EPOCH = 1
+FIRST_EPOCH: Final = 1
+ASK_SECONDS: Final = 60.0
+"""Between two questions about the KEK of a sync that runs: a withdrawn key ends it within a minute."""
 
 
 class Keyring:
-    """Keys of everything in a store. Thread-safe; one process at a time may add keys to a replica (its lease)."""
+    """Keys of everything in a store. Thread-safe; any number of processes may use one store.
 
-    def __init__(self, store: Store, kms: Kms | KmsDirectory, entropy: Entropy = os.urandom) -> None:
+    Args:
+        store: where wrapped keys lie.
+        kms: where KEKs lie.
+        entropy: source of DEKs.
+        clock: for ages of keys.
+        keep_seconds: for how long a DEK is kept, and a sync goes on without the KMS.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        kms: Kms | KmsDirectory,
+        entropy: Entropy = os.urandom,
+        clock: Clock | None = None,
+        keep_seconds: float = KEEP_SECONDS,
+    ) -> None:
         self._store = store
-        self._directory = kms if isinstance(kms, KmsDirectory) else KmsDirectory(kms)
+        self.files = KeyFiles(store)
+        self.directory = kms if isinstance(kms, KmsDirectory) else KmsDirectory(kms)
         self._entropy = entropy
-        self._creating = threading.Lock()
+        self._clock = clock or SystemClock()
+        self._choosing = threading.Lock()
+        self.cache = KeyCache(self._clock, keep_seconds)
+        self._confirmed = Confirmations(self._clock, keep_seconds)
 
     def require(self, tenant: TenantId) -> str:
         """The id of the tenant's KEK, which is Active now; made on first use.
@@ -38,15 +63,25 @@ class Keyring:
             KmsUnavailableError: the KMS does not say.
         """
         chosen = self.chosen(tenant) or self._new_kek(tenant)
-        kek_id, state = chosen.kek_id, self._directory.of(chosen.kms).state(chosen.kek_id)
+        state = self._state(chosen)
         if state is not KekState.ACTIVE:
-            what = "does not exist" if state is KekState.ABSENT else f"is {state.value}"
-            raise KeyNotUsableError(
-                f"the key-encryption key {kek_id} of tenant {tenant} {what} at the KMS, so nothing is accepted",
-                subject=f"kek {kek_id}",
-                next_step=f"let the KMS administrator {'activate' if state is KekState.PRE_ACTIVE else 'restore'} it",
-            )
-        return kek_id
+            now = self.chosen(tenant)
+            if now is not None and now != chosen:  # it was rotated, and the old one destroyed, in between
+                chosen, state = now, self._state(now)
+        if state is not KekState.ACTIVE:
+            self.cache.drop(chosen)
+            raise _not_active(tenant, chosen.kek_id, state)
+        self._confirmed.note(_of_tenant(tenant))
+        return chosen.kek_id
+
+    def still(self, tenant: TenantId) -> None:
+        """Return while a sync of the tenant's may go on; the KMS is asked once in ASK_SECONDS.
+
+        Raises:
+            KeyNotUsableError: the KMS says that the tenant's KEK is not Active any more.
+            KmsUnavailableError: the KMS has not answered for as long as a DEK may be kept.
+        """
+        self._confirmed.require(_of_tenant(tenant), lambda: self.require(tenant), ASK_SECONDS)
 
     def ensure(
         self,
@@ -66,63 +101,58 @@ class Keyring:
         Raises:
             KeyNotUsableError: a DEK in use is missing, or the KMS does not unwrap or wrap one.
             DamagedError: the replica's file is not what was written.
+            BusyError: another process has been changing the tenant's keys for long.
         """
-        entries = self._entries(tenant, replica)
+        wanted = tuple(disks)
+        entries = self.files.entries(tenant, replica)
         for disk, epoch in used:
-            self._entry(entries, replica, disk, epoch)
-        newest = {entry.disk: entry for entry in sorted(entries, key=_order)}
-        found: dict[DiskKey, DataKey] = {}
-        made: list[_Entry] = []
-        for disk in disks:
-            if disk in newest:
-                found[disk] = self._unwrapped(tenant, replica, newest[disk])
-            else:
-                key = DataKey(replica, disk, _FIRST_EPOCH, self._entropy(DEK_BYTES))
-                made.append(self._wrapped(tenant, key))
-                found[disk] = key
-        if made:
-            folder = names.replica_folder(tenant, replica)
-            self._store.make_folder(folder)
-            keys = [entry.members() for entry in sorted(entries + made, key=_order)]
-            members = {"tenant": tenant, "replica": replica, "keys": keys}
-            small_file.replace(self._store, folder, names.REPLICA_FILE, members)
-        return found
+            entry_of(entries, replica, disk, epoch)
+        if not set(wanted) <= {entry.disk for entry in entries}:
+            with self.files.locked(tenant):
+                entries = self.files.entries(tenant, replica)
+                missing = [disk for disk in wanted if disk not in {entry.disk for entry in entries}]
+                entries = self._add(tenant, replica, entries, dict.fromkeys(missing, FIRST_EPOCH))
+        newest = {entry.disk: entry.epoch for entry in sorted(entries, key=order)}
+        return {disk: self.open(tenant, replica, disk, newest[disk]) for disk in wanted}
 
     def open(self, tenant: TenantId, replica: ReplicaId, disk: DiskKey, epoch: int) -> DataKey:
-        """One DEK.
+        """One DEK. The KMS is asked whether it may be used, even where it is kept.
 
         Raises:
             KeyNotUsableError: it is not in the replica's file, or the KMS does not unwrap it.
-            KmsUnavailableError: the KMS does not answer.
+            KmsUnavailableError: the KMS does not answer, and the DEK is not kept.
             DamagedError: the replica's file is not what was written.
         """
-        return self._unwrapped(tenant, replica, self._entry(self._entries(tenant, replica), replica, disk, epoch))
+        entry = entry_of(self.files.entries(tenant, replica), replica, disk, epoch)
+        try:
+            return self._unwrapped(tenant, replica, entry)
+        except KeyNotUsableError:
+            again = entry_of(self.files.entries(tenant, replica), replica, disk, epoch)
+            if again == entry:
+                raise
+            return self._unwrapped(tenant, replica, again)  # it was wrapped anew, and the old KEK destroyed, meanwhile
 
     def may_unwrap(self, tenant: TenantId, replica: ReplicaId, disk: DiskKey, epoch: int) -> bool:
         """Whether the KEK that wraps a DEK is Active: then a DEK that does not unwrap was altered."""
-        entry = self._entry(self._entries(tenant, replica), replica, disk, epoch)
-        return self._directory.of(entry.kms).state(entry.wrapped.kek_id) is KekState.ACTIVE
+        return self._state(entry_of(self.files.entries(tenant, replica), replica, disk, epoch).kek) is KekState.ACTIVE
 
     def epochs(self, tenant: TenantId, replica: ReplicaId) -> tuple[tuple[DiskKey, int], ...]:
         """Disk and epoch of each wrapped DEK. Raises DamagedError."""
-        return tuple((entry.disk, entry.epoch) for entry in self._entries(tenant, replica))
+        return tuple((entry.disk, entry.epoch) for entry in self.files.entries(tenant, replica))
+
+    def newest_epochs(self, tenant: TenantId, replica: ReplicaId) -> dict[DiskKey, int]:
+        """The newest epoch of each disk. Raises DamagedError."""
+        return dict(sorted(self.epochs(tenant, replica)))
 
     def known_kek(self, tenant: TenantId) -> str | None:
         """The id of the tenant's KEK, None before its first use. Raises DamagedError."""
         chosen = self.chosen(tenant)
         return None if chosen is None else chosen.kek_id
 
-    def chosen(self, tenant: TenantId) -> "ChosenKek | None":
+    def chosen(self, tenant: TenantId) -> ChosenKek | None:
         """The tenant's KEK and its KMS, None before its first use. Raises DamagedError."""
-        path = f"{names.tenant_folder(tenant)}/{names.TENANT_FILE}"
-        try:
-            members = small_file.read(self._store, path)
-        except NotFoundError:
-            return None
-        kek_id, kms = members.get("kek_id"), members.get("kms", DEFAULT)
-        if members.get("tenant") != tenant or not isinstance(kek_id, str) or not isinstance(kms, str | None):
-            raise small_file.damaged(path, "it is not this tenant's")
-        return ChosenKek(kms, kek_id)
+        keys = self.files.tenant(tenant)
+        return None if keys is None else keys.chosen
 
     def choose(self, tenant: TenantId, kms: str | None, kek_id: str | None = None) -> str:
         """Lay down where a tenant's keys lie, before its first use; returns the KEK's id. The same again does no harm.
@@ -137,27 +167,118 @@ class Keyring:
             KeyNotUsableError: the KMS or the key cannot be used.
             KmsUnavailableError: the KMS does not answer, or does not do with the key what it must.
         """
-        with self._creating:
-            before = self.chosen(tenant)
-            if before is not None:
-                if before.kms == kms and kek_id in (None, before.kek_id):
-                    return before.kek_id
-                raise _chosen_before(tenant, before)
+        with self._choosing:
+            if (before := self.chosen(tenant)) is not None:
+                return _same(tenant, before, kms, kek_id)
             self._require_unused(tenant)
-            server = self._directory.of(kms)
-            if kek_id is None:
-                return self._write(tenant, ChosenKek(kms, server.create_kek(tenant))).kek_id
-            self._require_alone(ChosenKek(kms, kek_id))
-            try_key(server.name, kek_id, server.wrap, server.unwrap)
-            return self._write(tenant, ChosenKek(kms, kek_id)).kek_id
+            server = self.directory.of(kms)
+            if kek_id is not None:  # refused before anything of the tenant's is made
+                self._require_alone(ChosenKek(kms, kek_id))
+                try_key(server.name, kek_id, server.wrap, server.unwrap)
+            with self.files.locked(tenant):
+                if (before := self.chosen(tenant)) is not None:
+                    return _same(tenant, before, kms, kek_id)
+                return self._put(tenant, ChosenKek(kms, kek_id or server.create_kek(tenant))).kek_id
 
-    def _new_kek(self, tenant: TenantId) -> "ChosenKek":
-        with self._creating:
-            known = self.chosen(tenant)
-            if known is not None:
-                return known
-            self._require_unused(tenant)
-            return self._write(tenant, ChosenKek(DEFAULT, self._directory.default.create_kek(tenant)))
+    def rotate_dek(self, tenant: TenantId, replica: ReplicaId) -> dict[DiskKey, int]:
+        """Give each disk of a replica a new DEK, with which its next point begins a chain; returns the new epochs.
+
+        Raises:
+            KeyNotUsableError, KmsUnavailableError: the tenant's KEK cannot be used.
+            BusyError: another process has been changing the tenant's keys for long.
+        """
+        self.require(tenant)
+        with self.files.locked(tenant):
+            entries = self.files.entries(tenant, replica)
+            made = {entry.disk: entry.epoch + 1 for entry in sorted(entries, key=order)}
+            if made:
+                self._add(tenant, replica, entries, made)
+        return made
+
+    def new_kek(self, tenant: TenantId) -> ChosenKek:
+        """Let a new KEK be the tenant's from now on; the one before is retired. The lock is the caller's.
+
+        Killed in between, a key that nothing names is left at the KMS.
+
+        Raises:
+            NotFoundError: the tenant has none yet.
+            KmsUnavailableError: none could be made.
+        """
+        keys = self.files.tenant(tenant)
+        if keys is None:
+            raise NotFoundError(
+                f"tenant {tenant} has no key yet", subject=f"tenant {tenant}", next_step="its first sync makes one"
+            )
+        chosen = ChosenKek(keys.chosen.kms, self.directory.of(keys.chosen.kms).create_kek(tenant))
+        self.files.put_tenant(tenant, TenantKeys(chosen, self._now(), 0, (*keys.retired, keys.chosen)))
+        return chosen
+
+    def rewrap(self, tenant: TenantId, replica: ReplicaId) -> int:
+        """Wrap a replica's DEKs under the tenant's present KEK; returns how many were not. Nothing else changes.
+
+        Raises:
+            KeyNotUsableError, KmsUnavailableError: one cannot be unwrapped or wrapped; the file is as it was.
+        """
+        with self.files.locked(tenant):
+            keys = self.files.tenant(tenant)
+            entries = self.files.entries(tenant, replica)
+            old = [entry for entry in entries if keys is not None and entry.kek != keys.chosen]
+            if keys is None or not old:
+                return 0
+            self._count(tenant, keys, len(old))
+            again = [entry if entry not in old else self._rewrapped(tenant, replica, entry, keys) for entry in entries]
+            self.files.put_entries(tenant, replica, again)
+            return len(old)
+
+    def close(self) -> None:
+        """Wipe what is kept."""
+        self.cache.clear()
+
+    def _rewrapped(self, tenant: TenantId, replica: ReplicaId, entry: Entry, keys: TenantKeys) -> Entry:
+        key = self._unwrapped(tenant, replica, entry)
+        new = self._wrapped(tenant, key, keys.chosen)
+        if self._unwrapped(tenant, replica, new).material != key.material:  # before the old wrapping is given up
+            raise KeyNotUsableError(
+                f"the KMS unwraps another key than it wrapped, for disk {entry.disk} of replica {replica}",
+                subject=f"kek {keys.chosen.kek_id}",
+                next_step="ask the KMS's administrator what it does to keys; nothing was changed",
+            )
+        return new
+
+    def _add(self, tenant: TenantId, replica: ReplicaId, entries: list[Entry], made: dict[DiskKey, int]) -> list[Entry]:
+        """Make DEKs and write them; the lock is the caller's."""
+        keys = self.files.tenant(tenant)
+        if keys is None:
+            keys = TenantKeys(self._make(tenant))
+        if not made:
+            return entries
+        self._count(tenant, keys, len(made))
+        for disk, epoch in made.items():
+            key = DataKey(replica, disk, epoch, MEMORY.hold(self._entropy(DEK_BYTES)))
+            entries = [*entries, self._wrapped(tenant, key, keys.chosen)]
+            self._keep(tenant, key, entries[-1])
+        self.files.put_entries(tenant, replica, entries)
+        return sorted(entries, key=order)
+
+    def _count(self, tenant: TenantId, keys: TenantKeys, wraps: int) -> None:
+        """Before they are made: what is counted and was not done is the smaller error."""
+        before = 0 if keys.wraps is None else keys.wraps
+        self.files.put_tenant(tenant, replace(keys, wraps=before + wraps))
+
+    def _new_kek(self, tenant: TenantId) -> ChosenKek:
+        with self.files.locked(tenant):
+            return self._make(tenant)
+
+    def _make(self, tenant: TenantId) -> ChosenKek:
+        known = self.chosen(tenant)
+        if known is not None:
+            return known
+        self._require_unused(tenant)
+        return self._put(tenant, ChosenKek(DEFAULT, self.directory.default.create_kek(tenant)))
+
+    def _put(self, tenant: TenantId, chosen: ChosenKek) -> ChosenKek:
+        self.files.put_tenant(tenant, TenantKeys(chosen, self._now(), 0))
+        return chosen
 
     def _require_unused(self, tenant: TenantId) -> None:
         if self._store.names(names.replicas_folder(tenant)):
@@ -165,116 +286,79 @@ class Keyring:
             path = f"{names.tenant_folder(tenant)}/{names.TENANT_FILE}"
             raise small_file.damaged(path, "it is missing, but the tenant has replicas")
 
-    def _require_alone(self, wanted: "ChosenKek") -> None:
+    def _require_alone(self, wanted: ChosenKek) -> None:
         for name in self._store.names(names.TENANTS):
-            if self.chosen(TenantId(name)) == wanted:
+            keys = self.files.tenant(TenantId(name))
+            if keys is not None and wanted in keys.all:
                 raise AlreadyExistsError(
                     f"key {wanted.kek_id} is tenant {name}'s, and tenants share no keys",
                     subject=f"kek {wanted.kek_id}",
                     next_step="choose a key that no other tenant uses, or let one be made",
                 )
 
-    def _write(self, tenant: TenantId, chosen: "ChosenKek") -> "ChosenKek":
-        folder = names.tenant_folder(tenant)
-        self._store.make_folder(folder)
-        members = {"tenant": tenant, "kek_id": chosen.kek_id, **_named(chosen.kms)}
-        small_file.replace(self._store, folder, names.TENANT_FILE, members)
-        return chosen
+    def _state(self, kek: ChosenKek) -> KekState:
+        return self.directory.of(kek.kms).state(kek.kek_id)
 
-    @staticmethod
-    def _entry(entries: Iterable["_Entry"], replica: ReplicaId, disk: DiskKey, epoch: int) -> "_Entry":
-        for entry in entries:
-            if (entry.disk, entry.epoch) == (disk, epoch):
-                return entry
-        raise KeyNotUsableError(
-            f"the wrapped key of disk {disk}, epoch {epoch}, is not in the replica's key file",
-            subject=f"replica {replica}",
-            next_step="restore replica.json from another copy of the store",
-        )
+    def _now(self) -> int:
+        return int(self._clock.now().timestamp())
 
-    def _entries(self, tenant: TenantId, replica: ReplicaId) -> list["_Entry"]:
-        path = f"{names.replica_folder(tenant, replica)}/{names.REPLICA_FILE}"
-        try:
-            members = small_file.read(self._store, path)
-        except NotFoundError:
-            return []
-        if (members.get("tenant"), members.get("replica")) != (tenant, replica):
-            raise small_file.damaged(path, "it is another replica's")
-        try:
-            return [_Entry.parse(entry) for entry in members["keys"]]
-        except (KeyError, TypeError, ValueError, AttributeError, InvalidInputError):
-            raise small_file.damaged(path, "its keys are not of this format") from None
-
-    def _wrapped(self, tenant: TenantId, key: DataKey) -> "_Entry":
-        chosen = self.chosen(tenant) or self._new_kek(tenant)
+    def _wrapped(self, tenant: TenantId, key: DataKey, kek: ChosenKek) -> Entry:
         context = wrapping_context(tenant, key.replica, key.disk, key.epoch)
-        wrapped = self._directory.of(chosen.kms).wrap(chosen.kek_id, key.value, context)
-        return _Entry(key.disk, key.epoch, wrapped, chosen.kms)
+        wrapped = self.directory.of(kek.kms).wrap(kek.kek_id, key.value, context)
+        return Entry(key.disk, key.epoch, wrapped, kek.kms)
 
-    def _unwrapped(self, tenant: TenantId, replica: ReplicaId, entry: "_Entry") -> DataKey:
-        context = wrapping_context(tenant, replica, entry.disk, entry.epoch)
-        value = self._directory.of(entry.kms).unwrap(entry.wrapped, context)
-        return DataKey(replica, entry.disk, entry.epoch, value)
+    def _unwrapped(self, tenant: TenantId, replica: ReplicaId, entry: Entry) -> DataKey:
+        wrapping = _wrapping(tenant, replica, entry)
+        held = self.cache.get(wrapping)
+        if held is None:
+            held = MEMORY.hold(self.directory.of(entry.kms).unwrap(entry.wrapped, wrapping.context))
+            self._confirmed.note(_of_kek(entry.kek))
+            self.cache.put(wrapping, held)
+        else:
+            self._confirmed.require(_of_kek(entry.kek), lambda: self._require_usable(tenant, entry.kek), every=0.0)
+        return DataKey(replica, entry.disk, entry.epoch, held)
 
+    def _keep(self, tenant: TenantId, key: DataKey, entry: Entry) -> None:
+        """A DEK that was just wrapped: the KMS let its KEK be used."""
+        if not isinstance(key.material, bytes):
+            self._confirmed.note(_of_kek(entry.kek))
+            self.cache.put(_wrapping(tenant, key.replica, entry), key.material)
 
-@dataclass(frozen=True, slots=True)
-class ChosenKek:
-    """Where a tenant's new DEKs are wrapped."""
-
-    kms: str | None
-    """Name of the KMS; None for the default one."""
-    kek_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """One wrapped DEK in a replica's file."""
-
-    disk: DiskKey
-    epoch: int
-    wrapped: WrappedKey
-    kms: str | None
-    """Where the KEK lies; None for the default KMS."""
-
-    @classmethod
-    def parse(cls, members: dict[str, Any]) -> "_Entry":
-        wrapped = WrappedKey(
-            str(members["kek_id"]),
-            str(members["algorithm"]),
-            bytes.fromhex(members["nonce"]),
-            bytes.fromhex(members["ciphertext"]),
-            bytes.fromhex(members["tag"]),
-        )
-        kms = members.get("kms", DEFAULT)
-        return cls(parse_disk_key(members["disk"]), int(members["epoch"]), wrapped, None if kms is None else str(kms))
-
-    def members(self) -> dict[str, Any]:
-        wrapped = self.wrapped
-        return {
-            "disk": self.disk,
-            "epoch": self.epoch,
-            "kek_id": wrapped.kek_id,
-            "algorithm": wrapped.algorithm,
-            "nonce": wrapped.nonce.hex(),
-            "ciphertext": wrapped.ciphertext.hex(),
-            "tag": wrapped.tag.hex(),
-            **_named(self.kms),
-        }
+    def _require_usable(self, tenant: TenantId, kek: ChosenKek) -> None:
+        state = self._state(kek)
+        if state is not KekState.ACTIVE:
+            self.cache.drop(kek)
+            raise _not_active(tenant, kek.kek_id, state)
 
 
-def _named(kms: str | None) -> dict[str, str]:
-    """The member that names a KMS; the default one has none."""
-    return {} if kms is None else {"kms": kms}
+def _wrapping(tenant: TenantId, replica: ReplicaId, entry: Entry) -> Wrapping:
+    return Wrapping(wrapping_context(tenant, replica, entry.disk, entry.epoch), entry.wrapped, entry.kms)
 
 
-def _chosen_before(tenant: TenantId, before: ChosenKek) -> AlreadyExistsError:
+def _of_tenant(tenant: TenantId) -> str:
+    return f"tenant {tenant}"
+
+
+def _of_kek(kek: ChosenKek) -> str:
+    return f"kek {kek.kek_id}" if kek.kms is None else f"kek {kek.kek_id} of {kek.kms}"
+
+
+def _not_active(tenant: TenantId, kek_id: str, state: KekState) -> KeyNotUsableError:
+    what = "does not exist" if state is KekState.ABSENT else f"is {state.value}"
+    return KeyNotUsableError(
+        f"the key-encryption key {kek_id} of tenant {tenant} {what} at the KMS, so nothing is accepted",
+        subject=f"kek {kek_id}",
+        next_step=f"let the KMS administrator {'activate' if state is KekState.PRE_ACTIVE else 'restore'} it",
+    )
+
+
+def _same(tenant: TenantId, before: ChosenKek, kms: str | None, kek_id: str | None) -> str:
+    """The KEK that was chosen before. Raises AlreadyExistsError when it is another one than is asked for."""
+    if before.kms == kms and kek_id in (None, before.kek_id):
+        return before.kek_id
     where = "the default KMS" if before.kms is None else f"the KMS {before.kms}"
-    return AlreadyExistsError(
+    raise AlreadyExistsError(
         f"tenant {tenant} has key {before.kek_id} at {where} already",
         subject=f"tenant {tenant}",
         next_step="leave --kms and --kek out for a tenant that is registered",
     )
-
-
-def _order(entry: _Entry) -> tuple[int, int]:
-    return entry.disk, entry.epoch

@@ -9,6 +9,8 @@ RECORD_FILE = "point.json"
 POINTS = "points"
 STAGING = "staging"
 RESUME = "resume"
+KEYS_LOCK = "keys.lock"
+"""Held by whoever changes the key files of a tenant."""
 REWRITE = "rewrite"
 """Folder in which a small file is made anew before it replaces the old one."""
 

@@ -33,6 +33,7 @@ from target_appliance.recovery import begin, names, parked, points
 from target_appliance.recovery.chain import Chain, DiskView
 from target_appliance.recovery.export.forms import Form, export
 from target_appliance.recovery.findings import Progress, Report
+from target_appliance.recovery.key_cache import KEEP_SECONDS
 from target_appliance.recovery.keyring import Keyring
 from target_appliance.recovery.replay_file import ReplayError
 from target_appliance.recovery.staging import StagedSync, SyncPlan
@@ -62,6 +63,7 @@ class Vault:
         clock: for commit times.
         failpoint: called with the name of each step of a commit (``staging.COMMIT_STEPS``) when it is done.
         entropy: source of DEKs and nonces; see Entropy before giving another one.
+        keep_seconds: for how long DEKs are kept, and syncs that run go on without the KMS.
     """
 
     def __init__(
@@ -71,12 +73,19 @@ class Vault:
         clock: Clock,
         failpoint: Callable[[str], None] = _no_failpoint,
         entropy: Entropy = os.urandom,
+        *,
+        keep_seconds: float = KEEP_SECONDS,
     ) -> None:
         self._store = store
         self._clock = clock
         self._failpoint = failpoint
         self._entropy = entropy
-        self._keyring = Keyring(store, kms, entropy)
+        self._keyring = Keyring(store, kms, entropy, clock, keep_seconds)
+
+    @property
+    def keyring(self) -> Keyring:
+        """Its keys, for what changes them."""
+        return self._keyring
 
     def require_key(self, tenant: TenantId) -> str:
         """The id of the tenant's KEK, Active now by the KMS's own word; made on the tenant's first use.
@@ -86,6 +95,19 @@ class Vault:
             KmsUnavailableError: the KMS does not answer.
         """
         return self._keyring.require(tenant)
+
+    def still(self, tenant: TenantId) -> None:
+        """Return while a sync of the tenant's that runs may go on; see Keyring.still."""
+        self._keyring.still(tenant)
+
+    def wipe_old_keys(self) -> None:
+        """Let go of DEKs whose time is over; call it every few seconds."""
+        self._keyring.cache.drop_old()
+
+    def begins_chain(self, tenant: TenantId, replica: ReplicaId) -> bool:
+        """Whether the next sync must send every disk in full: a DEK was rotated. Raises DamagedError."""
+        newest = self.newest(tenant, replica)
+        return newest is not None and bool(begin.rotated(newest, self._keyring.newest_epochs(tenant, replica)))
 
     def choose_key(self, tenant: TenantId, kms: str | None, kek_id: str | None) -> str:
         """Lay down where a tenant's keys lie; see Keyring.choose."""
@@ -151,11 +173,13 @@ class Vault:
         begin.check_header(header)
         newest = self.newest(tenant, replica)
         begin.check_base(header, newest)
+        if newest is not None:
+            begin.check_epochs(header, newest, self._keyring.newest_epochs(tenant, replica))
         bases = begin.bases(header, self._newest_first(tenant, replica))
         used = [] if newest is None else [(disk.spec.key, disk.key_epoch) for disk in newest.disks]
         keys = self._keyring.ensure(tenant, replica, bases, used)
         if newest is not None:
-            self._check_parent(newest, keys)
+            self._check_parent(newest, {**keys, **self._older_keys(newest, keys)})
         self._store.make_folder(names.sync_folder(tenant, replica, sync))
         number = parse_point(1 if newest is None else newest.number + 1)
         plan = SyncPlan(tenant, replica, sync, header, number, newest, bases, keys, self._entropy, owner)
@@ -329,6 +353,14 @@ class Vault:
     def _newest_first(self, tenant: TenantId, replica: ReplicaId) -> Iterator[PointRecord]:
         for number in reversed(self.point_numbers(tenant, replica)):
             yield self.point(tenant, replica, number)
+
+    def _older_keys(self, newest: PointRecord, keys: Mapping[DiskKey, DataKey]) -> dict[DiskKey, DataKey]:
+        """DEKs of the newest point that are not the disks' newest any more."""
+        return {
+            disk.spec.key: self._keyring.open(newest.tenant, newest.replica, disk.spec.key, disk.key_epoch)
+            for disk in newest.disks
+            if disk.spec.key in keys and keys[disk.spec.key].epoch != disk.key_epoch
+        }
 
     def _check_parent(self, newest: PointRecord, keys: Mapping[DiskKey, DataKey]) -> None:
         """Nothing is built on a record that the disks' keys do not vouch for."""

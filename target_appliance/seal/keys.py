@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from common.ids import DiskKey, PointNumber, ReplicaId, TenantId
+from target_appliance.seal.secret import Held
 
 DEK_BYTES: Final = 32
 FORMAT_VERSION: Final = 1
@@ -20,13 +21,19 @@ _BINDING: Final = struct.Struct("<16sII")
 class DataKey:
     """The DEK of one disk of a replica. Its value never shows in a representation.
 
-    ``epoch`` counts the disk's DEKs from 1; a new one starts a new chain.
+    ``epoch`` counts the disk's DEKs from 1; a new one starts a new chain. ``material`` is wiped with the last reference
+    to it, when it is held.
     """
 
     replica: ReplicaId
     disk: DiskKey
     epoch: int
-    value: bytes = field(repr=False)
+    material: bytes | Held = field(repr=False)
+
+    @property
+    def value(self) -> bytes:
+        """The key itself, as an immutable copy that nobody can wipe."""
+        return bytes(self._buffer)
 
     def grain_key(self, point: PointNumber) -> bytes:
         """AES-256-GCM key of the grains that ``point`` sealed."""
@@ -52,9 +59,13 @@ class DataKey:
         """Replica (16 bytes), disk, point: what contexts and associated data begin with."""
         return _BINDING.pack(uuid.UUID(self.replica).bytes, self.disk, point)
 
+    @property
+    def _buffer(self) -> bytes | memoryview:
+        return self.material.view if isinstance(self.material, Held) else self.material
+
     def _derive(self, purpose: bytes, point: PointNumber) -> bytes:
         context = b"keysapart/%d/%s\0" % (FORMAT_VERSION, purpose) + self.binding(point)
-        return HKDF(SHA256(), 32, salt=None, info=context).derive(self.value)
+        return HKDF(SHA256(), 32, salt=None, info=context).derive(self._buffer)
 
 
 Entropy = Callable[[int], bytes]

@@ -1,8 +1,10 @@
 """One write stream's sync: whose frames they are, whether they may be kept, and what its end means for the disk."""
 
+from collections.abc import Callable
 from contextlib import suppress
 
 from common.errors import KeysapartError
+from common.ids import TenantId
 from common.sync.events import Open
 from target_appliance.receive.claim import Claim
 from target_appliance.receive.open_sync import OpenSync, OpenSyncs
@@ -12,9 +14,17 @@ from target_appliance.server.limits import IdleWatch
 
 
 class DiskStream:
-    """See receiver.Stream."""
+    """See receiver.Stream.
 
-    def __init__(self, syncs: OpenSyncs, watch: IdleWatch, call: Call) -> None:
+    Args:
+        syncs: those that are open.
+        watch: told of each frame.
+        call: the stream.
+        still: raises when the tenant's key may not be used any more.
+    """
+
+    def __init__(self, syncs: OpenSyncs, watch: IdleWatch, call: Call, still: Callable[[TenantId], None]) -> None:
+        self._still = still
         self._syncs = syncs
         self._watch = watch
         self._call = call
@@ -40,11 +50,17 @@ class DiskStream:
         self._watch.heard(self._call.context)
         if self._entry:
             self._syncs.touch(self._entry)
+            self._still(self._entry.owner.tenant)
 
     def finished(self) -> None:
         """See receiver.Stream."""
         if self._entry and self._claim:
             self._entry.settle(self._claim)
+
+    @property
+    def sync(self) -> OpenSync | None:
+        """The sync whose disk it writes; None before it said so."""
+        return self._entry
 
     def cut(self) -> None:
         """The stream ended before its time: the disk waits for the next one."""

@@ -11,7 +11,9 @@ from common.errors import (
     AccessDeniedError,
     CertificateError,
     InvalidInputError,
+    KeyNotUsableError,
     KeysapartError,
+    KmsUnavailableError,
     TargetUnavailableError,
 )
 from common.ids import ReplicaId, SyncId, TenantId, parse_disk_key, parse_replica, parse_sync
@@ -69,6 +71,7 @@ class ReplicationService:
             max_streams=self._streams(tenant),
             protocol_versions=[PROTOCOL_VERSION],
             time_seconds=int(self._clock.now().timestamp()),
+            begins_chain=self._vault.begins_chain(tenant, replica),
         )
 
     def BeginSync(self, request: wire.BeginSyncRequest, call: Call) -> wire.BeginSyncResponse:  # noqa: N802
@@ -94,16 +97,21 @@ class ReplicationService:
         call.begun()
         for indices, digests in self._vault.manifest(entry.owner.tenant, entry.replica, disk, ranges):
             call.standing.require()
+            self._vault.still(entry.owner.tenant)
             self._watch.heard(call.context)
             yield wire.ManifestChunk(indices=indices.astype("<u4").tobytes(), digests=digests.tobytes())
 
     def WriteDisk(self, frames: Iterable[bytes], call: Call) -> Iterator[wire.WriteAck]:  # noqa: N802
         """One disk of an open sync."""
-        stream = DiskStream(self._syncs, self._watch, call)
+        stream = DiskStream(self._syncs, self._watch, call, self._vault.still)
         try:
             yield from receive(frames, stream)
-        except (grpc.RpcError, GeneratorExit, CertificateError, AccessDeniedError):
+        except (grpc.RpcError, GeneratorExit, CertificateError, AccessDeniedError, KmsUnavailableError):
             stream.cut()
+            raise
+        except KeyNotUsableError as error:
+            if stream.sync is not None:
+                self._desk.end(stream.sync, error.message)
             raise
         except BaseException:
             stream.given_up()

@@ -45,6 +45,13 @@ def read_json(path):
     return members
 
 
+def revealed(path):
+    """Section 13: DEKs by disk and epoch."""
+    members = json.loads(path.read_bytes())
+    need(members["format"] == "keysapart revealed keys 1", f"{path} has another format")
+    return {(one["disk"], one["epoch"]): bytes.fromhex(one["dek"]) for one in members["keys"]}
+
+
 class Keys:
     """Section 3, for one disk."""
 

@@ -172,6 +172,7 @@ class DescribeReplicaResponse(_message.Message):
     MAX_STREAMS_FIELD_NUMBER: _builtins.int
     PROTOCOL_VERSIONS_FIELD_NUMBER: _builtins.int
     TIME_SECONDS_FIELD_NUMBER: _builtins.int
+    BEGINS_CHAIN_FIELD_NUMBER: _builtins.int
     max_frame_bytes: _builtins.int
     """Largest serialised WriteFrame that is accepted."""
     window_bytes: _builtins.int
@@ -180,6 +181,8 @@ class DescribeReplicaResponse(_message.Message):
     """Most disks written at once."""
     time_seconds: _builtins.int
     """The target's clock when it answered, seconds since 1970-01-01 UTC; 0 from targets that do not tell."""
+    begins_chain: _builtins.bool
+    """A data key was rotated: the next sync must send every disk in full."""
     @_builtins.property
     def newest(self) -> Global___Point:
         """Absent when the replica has no point yet."""
@@ -197,10 +200,11 @@ class DescribeReplicaResponse(_message.Message):
         max_streams: _builtins.int = ...,
         protocol_versions: _abc.Iterable[_builtins.int] | None = ...,
         time_seconds: _builtins.int = ...,
+        begins_chain: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["newest", b"newest"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_frame_bytes", b"max_frame_bytes", "max_streams", b"max_streams", "newest", b"newest", "protocol_versions", b"protocol_versions", "time_seconds", b"time_seconds", "window_bytes", b"window_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begins_chain", b"begins_chain", "max_frame_bytes", b"max_frame_bytes", "max_streams", b"max_streams", "newest", b"newest", "protocol_versions", b"protocol_versions", "time_seconds", b"time_seconds", "window_bytes", b"window_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

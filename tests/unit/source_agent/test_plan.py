@@ -37,6 +37,14 @@ def test_a_full_that_was_asked_for_is_full():
     assert (made.kind, made.base, made.disks[0].rule) == (Kind.FULL, None, "requested")
 
 
+def test_a_target_whose_data_key_was_rotated_gets_a_new_chain():
+    rotated = dataclasses.replace(HELD, begins_chain=True)
+    made = plan(VM, frozen(), rotated)
+    assert (made.kind, made.base, made.disks[0].rule) == (Kind.FULL, None, "key-rotated")
+    assert "data key was rotated" in made.disks[0].cause
+    assert forecast(VM, rotated, TAKEN).kind is Kind.FULL
+
+
 OTHER_RUN = "53" + RUN[2:]
 
 # Everything as in the delta above, but for one thing: (VM, snapshot, held point), the rule that must decide, and what

@@ -80,10 +80,10 @@ class Site:
         return load(self.folder / "appliance.toml", ApplianceConfig)
 
 
-def run(*words: object) -> Outcome:
-    """Any command line."""
+def run(*words: object, typed: str = "") -> Outcome:
+    """Any command line; ``typed`` is what its user answers."""
     handlers = logging.root.handlers[:]
-    result = CliRunner().invoke(app, [str(word) for word in words])
+    result = CliRunner().invoke(app, [str(word) for word in words], input=typed)
     # A command sets up logging for its process, which ends with it; here it would go on writing to a closed capture.
     structlog.reset_defaults()
     logging.root.handlers[:] = handlers

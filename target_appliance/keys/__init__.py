@@ -1,0 +1,1 @@
+"""The life of keys after they were made: rotated, shown, revealed, destroyed."""
