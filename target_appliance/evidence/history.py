@@ -24,6 +24,8 @@ class History:
     """Calls by the group of their key exchange."""
     events: Counter[str] = field(default_factory=Counter)
     """By kind; refusals that were counted together count as many."""
+    revealed: list[dict[str, str]] = field(default_factory=list)
+    """When data keys of which replica were written to a file in the clear."""
     head_exported: str | None = None
     """When the log's head was last written to a file."""
 
@@ -41,6 +43,8 @@ def read_history(lines: Iterable[Members], tenant: str) -> History:
         if "tls" in facts and line.get("outcome") == OK:
             found.tls[facts["tls"]] += 1
             found.exchanges[facts.get("key_exchange") or "unknown"] += 1
+        if facts.get("command") == "keys reveal" and line.get("outcome") == OK:
+            found.revealed.append({"object": str(line.get("object")), "time": str(line.get("time"))})
         if line.get("what") == What.SYNC_BEGUN and line.get("outcome") == OK:
             found.syncs[str(facts.get("sync"))] = _sync(line, facts)
         elif facts.get("command") == "verify" and line.get("outcome") != BEGUN and "findings" in facts:

@@ -64,7 +64,7 @@ def make(config: ApplianceConfig, held: AtRest, wanted: Wanted, clock: Clock, pr
             "key_exchanges": dict(history.exchanges),
             "port": _port(config),
         },
-        "at_rest": _keys(config, wanted.tenant),
+        "at_rest": {**_keys(config, wanted.tenant), "revealed": history.revealed},
         "agents": _agents(held, wanted.tenant),
         "replicas": replicas,
         "damaged": damaged,

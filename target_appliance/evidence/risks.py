@@ -31,6 +31,8 @@ def _keys(body: Part) -> Iterator[dict[str, str]]:
         yield _risk(MEDIUM, "the KMS did not say which state the key-encryption key is in")
     elif keys["kek_state"] != "active":
         yield _risk(HIGH, f"the key-encryption key is {keys['kek_state']}: no sync is accepted, no point can be opened")
+    for one in keys["revealed"]:
+        yield _risk(MEDIUM, f"data keys of {one['object']} were written to a file in the clear at {one['time']}")
     if str(keys["kms"]).startswith("embedded"):
         yield _risk(MEDIUM, "the KMS is embedded: who has the appliance's disk and its passphrase has every key")
 

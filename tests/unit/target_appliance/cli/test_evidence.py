@@ -186,6 +186,13 @@ def test_an_exported_head_is_in_the_report(copy: Site) -> None:
     assert all("head of the audit log" not in risk["what"] for risk in body["risks"])
 
 
+def test_revealed_keys_are_an_open_risk(copy: Site) -> None:
+    copy.done("keys", "reveal", REPLICA, "--out", copy.folder / "keys.json", "--yes")
+    _, body = evidence(copy)
+    (found,) = [risk for risk in body["risks"] if "in the clear" in risk["what"]]
+    assert (found["severity"], REPLICA in found["what"]) == ("medium", True)
+
+
 def test_narrowed_to_a_point_and_a_replica(copy: Site) -> None:
     _, body = evidence(copy, "--replica", "web01", "--point", 1)
     (replica,) = body["replicas"]
