@@ -15,7 +15,7 @@ from source_agent.config import AgentConfig
 from source_agent.needs import Agent
 from source_agent.readers import open_reader
 from source_agent.stop import Stop
-from source_agent.stream.channel import Target
+from source_agent.stream.channel import Bearer, Target
 from source_agent.stream.pace import Pace
 from source_agent.vsphere.connection import VCenter, VCenterSettings, connect
 
@@ -64,7 +64,13 @@ def open_vcenter(config: AgentConfig, clock: Clock) -> VCenter:
 
 
 @contextmanager
-def opened(config: AgentConfig, clock: Clock, pace: Pace | None = None, stop: Stop | None = None) -> Iterator[Agent]:
+def opened(
+    config: AgentConfig,
+    clock: Clock,
+    pace: Pace | None = None,
+    stop: Stop | None = None,
+    bearer: Bearer | None = None,
+) -> Iterator[Agent]:
     """Everything a sync needs, connected; closed in reverse however the block ends.
 
     Args:
@@ -72,21 +78,22 @@ def opened(config: AgentConfig, clock: Clock, pace: Pace | None = None, stop: St
         clock: for everything that waits or tells the time.
         pace: the bandwidth limit; None for the configuration's.
         stop: what ends the sync that runs with it; None for one that nobody asks.
+        bearer: who the agent says it is; None for what the files say.
 
     Raises:
         KeysapartError: a file, the vCenter or the target is not as it should be.
     """
     with ExitStack() as life:
         harden()
-        identity = load_identity(config.target.files, clock)
-        own_id = agent_id(identity)
+        bearer = bearer or Bearer(load_identity(config.target.files, clock))
+        own_id = agent_id(bearer.identity)
         vcenter = open_vcenter(config, clock)
         life.callback(vcenter.close)
         reader, choice = open_reader(config, vcenter_settings(config), vcenter, own_id, clock)
         life.callback(reader.close)
         week = config.bandwidth.week()
         pace = pace or Pace(clock, lambda: week.rate(clock.now()))
-        target = Target(config.target.address, identity, config.target.server_name, pace)
+        target = Target(config.target.address, bearer, config.target.server_name, pace)
         life.callback(target.close)
         yield Agent(
             agent_id=own_id,

@@ -168,12 +168,14 @@ def _sync(
     """Replicate a VM once: snapshot, read what changed, send it, commit a point at the target."""
     with edge(as_json=as_json):
         from source_agent.agent import interruptible, opened  # noqa: PLC0415
+        from source_agent.pairing.renewal import renew_before_sync  # noqa: PLC0415
         from source_agent.plan import requested_kind  # noqa: PLC0415
         from source_agent.progress import shown  # noqa: PLC0415
         from source_agent.replicate import sync_vm  # noqa: PLC0415
 
         requested = requested_kind(full=full, compare=compare)
         config = configured(context)
+        renew_before_sync(config, SystemClock())
         parks = config.snapshot.park_seconds > 0
         with interruptible(parks=parks) as stop, opened(config, SystemClock(), stop=stop) as agent, shown() as progress:
             report = sync_vm(agent, vm, requested=requested, progress=progress, accept_rollback=accept_rollback)

@@ -81,7 +81,7 @@ class Admission:
         self.catalog.put_agent(agent_row(identity, issued.certificate_pem))
         write_file(folder / "operator.key", issued.key_pem)
         write_file(folder / "operator.crt", issued.certificate_pem, mode=PUBLIC, replace=True)
-        write_file(folder / "ca.crt", self.authority.ca_pem, mode=PUBLIC, replace=True)
+        write_file(folder / "ca.crt", self.authority.held.bundle_pem, mode=PUBLIC, replace=True)
         return identity
 
     def _changed(self, name: str, change: Callable[[TenantRow], TenantRow]) -> TenantRow:

@@ -27,8 +27,9 @@ from target_appliance.config import ApplianceConfig
 from target_appliance.identity.authority import Authority
 from target_appliance.kms import registry
 from target_appliance.recovery.vault import Vault
-from target_appliance.server.credentials import server_credentials
-from target_appliance.server.enrollment import Registrar, enrollment_port
+from target_appliance.server.credentials import ServerCredentials
+from target_appliance.server.enrollment import enrollment_port
+from target_appliance.server.registrar import Registrar
 from target_appliance.server.serve import Behind, data_port
 from target_appliance.store.posix import PosixStore
 from target_appliance.store.probe import probe
@@ -74,18 +75,19 @@ def serve(
         life.callback(vault.keyring.close)
         park_seconds = config.sync.park_hours * 3600
         _recover(vault, catalog, SyncAudit(recorder), keep_parked=park_seconds > 0)
-        behind = Behind(vault, catalog, authority, clock, config.limits, park_seconds, config.listen.names, recorder)
+        shown = ServerCredentials(authority, config.listen.names, clock)
+        behind = Behind(vault, catalog, authority, clock, config.limits, park_seconds, shown, recorder)
         if config.listen.enrollment is not None:
-            shown = server_credentials(authority, config.listen.names, ask_clients=False)
             registrar = Registrar(authority, catalog, clock, recorder)
-            life.enter_context(enrollment_port(registrar, config.listen.enrollment, shown))
+            life.enter_context(enrollment_port(registrar, config.listen.enrollment, shown.asking_nobody()))
         port = life.enter_context(data_port(behind, config.listen.data))
-        apart = kms.named_probes
+        apart = (*kms.named_probes, "certificate")
         checks = {
             **kms.probes(),
             "store": lambda: probe(store),
             "catalog": catalog.probe,
             "replication": lambda: _require_listening(config.listen.data),
+            "certificate": shown.check,
         }
         life.enter_context(health_port(config.listen.health, checks, clock, setting="listen.health", apart=apart))
         _log.info(

@@ -18,7 +18,8 @@ _CREDENTIAL = r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$"
 _TRUST_DOMAIN = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,253}[a-z0-9])?")
 
 
-def _trust_domain(text: str) -> str:
+def trust_domain(text: str) -> str:
+    """``text``, if it can be a SPIFFE trust domain. Raises ValueError."""
     if not _TRUST_DOMAIN.fullmatch(text):
         raise ValueError("should be a SPIFFE trust domain: lower-case letters, digits, dots, hyphens, underscores")
     return text
@@ -144,7 +145,7 @@ class ApplianceConfig(Section):
     """Certificate authority, server key and catalog; 0700."""
     store_dir: ConfigPath
     """The store: sealed points."""
-    trust_domain: Annotated[str, AfterValidator(_trust_domain)]
+    trust_domain: Annotated[str, AfterValidator(trust_domain)]
     """First part of every identity that this appliance issues."""
     listen: Listen
     kms: KmsSettings

@@ -106,7 +106,7 @@ def add_tenant(config: ApplianceConfig, name: str, folder: Path, clock: Clock | 
     clock = clock or SystemClock()
     tenant = parse_tenant(name)
     authority = Authority.open(config.authority_dir, config.trust_domain, clock)
-    _refuse_overwriting(folder, authority.ca_pem)
+    _refuse_overwriting(folder, authority.held.bundle_pem)
     with Catalog.open(config.catalog, clock) as catalog:
         new = register_tenant(config, catalog, tenant)
         issued = authority.issue_agent(tenant, AgentId(str(uuid.uuid4())))
@@ -115,7 +115,7 @@ def add_tenant(config: ApplianceConfig, name: str, folder: Path, clock: Clock | 
     folder.mkdir(mode=_PRIVATE_FOLDER, parents=True, exist_ok=True)
     write_file(folder / "agent.key", issued.key_pem)
     write_file(folder / "agent.crt", issued.certificate_pem, mode=PUBLIC)
-    write_file(folder / "ca.crt", authority.ca_pem, mode=PUBLIC, replace=True)
+    write_file(folder / "ca.crt", authority.held.bundle_pem, mode=PUBLIC, replace=True)
     return Added(tenant, new, identity.agent, identity.not_after, folder)
 
 

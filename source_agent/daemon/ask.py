@@ -39,6 +39,8 @@ def _head(agent: dict[str, Any]) -> list[str]:
     if not agent["running"]:
         return [f"no agent is running; this is what the last one left at {agent['written']}"]
     lines = [f"{name}: {agent[name]}" for name in ("vcenter", "target") if agent[name] != "reachable"]
+    if agent.get("certificate_error"):
+        lines.append(f"certificate: {agent['certificate_error']}")
     if agent["config_error"]:
         lines.append(f"the configuration stays as it was: {agent['config_error']}")
     lines += [f"tags: {text}" for text in agent.get("tags", ())]

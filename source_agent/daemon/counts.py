@@ -46,14 +46,20 @@ class Metrics(Collector):
         document: the status document.
         counts: the totals.
         days_left: of the agent's certificate.
+        not_renewed: whether that should have been renewed, and was not.
     """
 
     def __init__(
-        self, document: Callable[[], Mapping[str, Any]], counts: Counts, days_left: Callable[[], float]
+        self,
+        document: Callable[[], Mapping[str, Any]],
+        counts: Counts,
+        days_left: Callable[[], float],
+        not_renewed: Callable[[], bool],
     ) -> None:
         self._document = document
         self._counts = counts
         self._days_left = days_left
+        self._not_renewed = not_renewed
 
     def collect(self) -> Iterator[Metric]:
         """See prometheus_client."""
@@ -80,6 +86,7 @@ class Metrics(Collector):
                 agent["config_error"] is None,
             ),
             ("certificate_days_left", "Days until the agent's certificate expires", self._days_left()),
+            ("certificate_not_renewed", "1 while the certificate should be renewed, and is not", self._not_renewed()),
         ):
             yield GaugeMetricFamily(f"{_PREFIX}_{name}", text, value=float(value))
 

@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,12 +14,13 @@ from common.clock import Clock
 from common.errors import InternalError, KeysapartError
 from common.health.checker import Check
 from common.health.serve import health_port
-from common.tls import Identity, load_identity
+from common.tls import load_identity
 from source_agent import in_flight
 from source_agent.agent import opened
 from source_agent.config import AgentConfig
 from source_agent.daemon import door, status
-from source_agent.daemon.counts import Metrics, days_left, metrics_port
+from source_agent.daemon.certificate import CertificateWatch
+from source_agent.daemon.counts import Metrics, metrics_port
 from source_agent.daemon.events import Reload, Terminate
 from source_agent.daemon.loop import BEAT_SECONDS, Loop, Sync
 from source_agent.daemon.notify import Notify
@@ -27,12 +28,14 @@ from source_agent.daemon.settings import Settings
 from source_agent.daemon.tidy import tidying
 from source_agent.daemon.watch import InventoryWatch, target_watch
 from source_agent.needs import Agent
+from source_agent.pairing.renewal import renewed
 from source_agent.plan import Kind
 from source_agent.progress import Progress
 from source_agent.replicate import sync_vm
 from source_agent.report import SyncReport
 from source_agent.schedule.explain import Running
 from source_agent.stop import Stop
+from source_agent.stream.channel import Bearer
 from source_agent.stream.pace import Pace
 
 _HUNG_SECONDS = 12 * BEAT_SECONDS
@@ -46,12 +49,12 @@ def run(path: Path, config: AgentConfig, clock: Clock) -> None:
         KeysapartError: the vCenter cannot be logged in to, or a file, port or folder is not as it should be.
     """
     settings = Settings(path, config)
-    identity = load_identity(config.target.files, clock)
+    bearer = Bearer(load_identity(config.target.files, clock))
     notify = Notify()
     with ExitStack() as life:
         life.enter_context(door.only_one(config.state_dir))
         pace = Pace(clock, lambda: settings.week.rate(clock.now()))
-        agent = life.enter_context(opened(config, clock, pace))
+        agent = life.enter_context(opened(config, clock, pace, bearer=bearer))
         # By moref: a name would have every sync list all VMs.
         agent = replace(agent, agent_vm=agent.vsphere.vm(agent.agent_vm).moref)
         moment = status.Moment(clock.monotonic(), clock.now())
@@ -85,8 +88,10 @@ def run(path: Path, config: AgentConfig, clock: Clock) -> None:
             soon=inventory_soon,
         )
         life.enter_context(_signals(loop, notify))
-        life.enter_context(door.answering(config.state_dir, loop.document))
-        _observe(life, config, loop, clock, identity)
+        certificate = CertificateWatch(lambda: renewed(config, clock), bearer, agent.target.redial, clock)
+        life.enter_context(door.answering(config.state_dir, lambda: _document(loop, certificate)))
+        _observe(life, config, loop, clock, certificate)
+        life.enter_context(certificate.running())
         life.enter_context(watch.running())
         life.enter_context(target_watch(agent.target.trouble, loop.put, probe_soon))
         notify.tell(READY="1", STATUS=f"{len(settings.policies)} policies")
@@ -112,12 +117,21 @@ def syncing(agent: Agent) -> Sync:
     return sync
 
 
-def _observe(life: ExitStack, config: AgentConfig, loop: Loop, clock: Clock, identity: Identity) -> None:
+def _document(loop: Loop, certificate: CertificateWatch) -> dict[str, Any]:
+    found = loop.document()
+    found["agent"].update(certificate.told())
+    return found
+
+
+def _observe(life: ExitStack, config: AgentConfig, loop: Loop, clock: Clock, certificate: CertificateWatch) -> None:
     if config.observe.metrics is not None:
-        left: Callable[[], float] = lambda: days_left(identity.not_after, clock.now())  # noqa: E731
-        life.enter_context(metrics_port(config.observe.metrics, Metrics(loop.document, loop.counts, left)))
+        metrics = Metrics(loop.document, loop.counts, certificate.days_left, certificate.failing)
+        life.enter_context(metrics_port(config.observe.metrics, metrics))
     if config.observe.health is not None:
-        life.enter_context(health_port(config.observe.health, checks(loop, clock), clock, setting="observe.health"))
+        asked = {**checks(loop, clock), "certificate": certificate.check}
+        life.enter_context(
+            health_port(config.observe.health, asked, clock, setting="observe.health", apart=("certificate",))
+        )
 
 
 def checks(loop: Loop, clock: Clock) -> dict[str, Check]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from common.clock import Clock
-from common.errors import ConfigError, KeysapartError
+from common.errors import CertificateError, ConfigError, KeysapartError
 from common.hardening import harden
 from common.ids import AgentId, ReplicaId
 from common.tls import Identity, load_identity
@@ -18,6 +18,7 @@ from source_agent.disk_read.vddk.install import find_library
 from source_agent.doctor import judge
 from source_agent.doctor.report import Found, Report, failure, report
 from source_agent.lock import held
+from source_agent.pairing.renewal import require_long_life
 from source_agent.preflight import Finding, Probe, Severity, check, gather, ports
 from source_agent.privileges import HOTADD
 from source_agent.schedule import tags
@@ -26,7 +27,7 @@ from source_agent.stream.channel import Target
 from source_agent.vsphere.certificate import expiry
 from source_agent.vsphere.port import VmInfo, VSphere
 
-_REISSUE = "have the target's operator issue a new one with target-appliance tenants add"
+_REISSUE = "it is renewed by run, or before a sync; if not, pair again with a line of target-appliance agents add"
 _RENEW = "renew the vCenter's certificate"
 
 
@@ -66,6 +67,10 @@ def _identity(config: AgentConfig, clock: Clock, found: list[Found]) -> Identity
         found.append(failure(error))
         return None
     found += judge.certificate("the agent's", identity.not_after, clock.now(), _REISSUE, checked=True)
+    try:
+        require_long_life(identity.certificate, clock.now())
+    except CertificateError as error:
+        found.append(Found(Finding(Severity.WARN, "agent-renewal", error.message, error.next_step), "agent"))
     return identity
 
 

@@ -97,11 +97,12 @@ def check_answer(key: ec.EllipticCurvePrivateKey, certificate: bytes, authoritie
         raise _wrong(address, "is no certificate") from None
     if leaf.public_key() != key.public_key():
         raise _wrong(address, "is for another key")
-    if not any(_issued(leaf, root) for root in roots):
+    if not any(issued_by(leaf, root) for root in roots):
         raise _wrong(address, "is not by an authority that came with it")
 
 
-def _issued(leaf: x509.Certificate, root: x509.Certificate) -> bool:
+def issued_by(leaf: x509.Certificate, root: x509.Certificate) -> bool:
+    """Whether ``root`` signed ``leaf``."""
     try:
         leaf.verify_directly_issued_by(root)
     except (ValueError, TypeError, InvalidSignature):

@@ -37,21 +37,29 @@ _OPTIONS: Final = (
 )
 
 
+class Bearer:
+    """Who new connections say they are. Whoever renews the certificate puts another identity here."""
+
+    def __init__(self, identity: Identity) -> None:
+        self.identity = identity
+
+
 class Target:
     """A connection to a target appliance; close it when done."""
 
     def __init__(
-        self, address: str, identity: Identity, server_name: str | None = None, pace: Pace | None = None
+        self, address: str, bearer: Identity | Bearer, server_name: str | None = None, pace: Pace | None = None
     ) -> None:
         self._address = address
         self._pace = pace
-        self._identity = identity
+        self._bearer = bearer if isinstance(bearer, Bearer) else Bearer(bearer)
+        self._left: grpc.Channel | None = None
         self._server_name = server_name
         self._options = [*_OPTIONS, *([("grpc.ssl_target_name_override", server_name)] if server_name else [])]
         self._open()
 
     def _open(self) -> None:
-        credentials = channel_credentials(self._identity)
+        credentials = channel_credentials(self._bearer.identity)
         self._channel = grpc.secure_channel(self._address, credentials, options=self._options)
         self._stub = services.ReplicationStub(self._channel)
         # Frames come from the codec as bytes; no serialiser copies them once more.
@@ -64,7 +72,7 @@ class Target:
 
     def another(self) -> "Target":
         """A connection of its own to the same target, under the same bandwidth limit; the caller closes it."""
-        return Target(self._address, self._identity, self._server_name, self._pace)
+        return Target(self._address, self._bearer, self._server_name, self._pace)
 
     def reconnect(self) -> None:
         """Give up the connection with all calls on it, half-open ones too; the next call makes another."""
@@ -72,14 +80,26 @@ class Target:
         self._open()
         old.close()
 
+    def redial(self) -> None:
+        """Make further calls over a new connection; calls under way end on the old one."""
+        if self._left is not None:
+            self._left.close()
+        self._left = self._channel
+        self._open()
+
     def trouble(self) -> KeysapartError | None:
         """Why the target does not talk to us; None when it does. Takes up to 15 seconds when nobody answers."""
-        return explain_refusal(self._address, self._identity, self._server_name)
+        return explain_refusal(self._address, self._bearer.identity, self._server_name)
 
     def describe(self, replica: ReplicaId) -> wire.DescribeReplicaResponse:
         """What the target holds of a VM; raises whatever would refuse a sync now."""
         with self._in_our_words(dial=True):
             return self._stub.DescribeReplica(wire.DescribeReplicaRequest(replica=replica), timeout=_CALL_SECONDS)
+
+    def renew_certificate(self, request: bytes) -> wire.RenewCertificateResponse:
+        """A certificate for the key of ``request`` (PKCS #10, DER), in place of the one that this connection shows."""
+        with self._in_our_words(dial=True):
+            return self._stub.RenewCertificate(wire.RenewCertificateRequest(request=request), timeout=_CALL_SECONDS)
 
     def begin(self, request: wire.BeginSyncRequest) -> wire.BeginSyncResponse:
         """Open a sync."""
@@ -141,6 +161,8 @@ class Target:
 
     def close(self) -> None:
         """Close the channel."""
+        if self._left is not None:
+            self._left.close()
         self._channel.close()
 
     @contextmanager

@@ -43,6 +43,7 @@ _WORDS: Final = {
     "ResumeSync": _Word(What.SYNC_RESUMED, ends=True),
     "CommitSync": _Word(None, ends=True),
     "AbortSync": _Word(None, ends=True),
+    "RenewCertificate": _Word(What.CERTIFICATE_RENEWED),
     "ReadDisk": _Word(What.DISK_READ),
 }
 _OTHER: Final = _Word(What.CALL)

@@ -30,6 +30,7 @@ class What(enum.StrEnum):
     REFUSED = "refused"
     AGENT_PAIRED = "agent-paired"
     """A pairing line was used."""
+    CERTIFICATE_RENEWED = "certificate-renewed"
     SYNC_BEGUN = "sync-begun"
     SYNC_RESUMED = "sync-resumed"
     SYNC_COMMITTED = "sync-committed"

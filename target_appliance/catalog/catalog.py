@@ -97,6 +97,16 @@ class Catalog(Closing):
             leases.release_all(connection, agent)
             return register.revoke_agent(connection, agent, int(self._now()))
 
+    def welcome(self, row: AgentRow) -> bool:
+        """Register a caller for whom its tenant's own authority vouches, or its newer certificate; True for a new one.
+
+        Raises:
+            CertificateError: the tenant is not registered, the id is another tenant's or role's, or it was revoked.
+            LimitExceededError: the tenant has too many.
+        """
+        with self._database.writing() as connection:
+            return register.welcome(connection, row)
+
     def admit(self, identity: Identity) -> None:
         """Return if the agent is registered for its tenant; asked at every call, because connections live long.
 

@@ -1,16 +1,20 @@
 """Tenants and agents in the catalog. Each function runs inside the caller's transaction."""
 
 import dataclasses
+from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
-from common.errors import AccessDeniedError, CertificateError, NotFoundError
+from common.errors import AccessDeniedError, CertificateError, LimitExceededError, NotFoundError
 from common.ids import AgentId, TenantId
 from target_appliance.catalog.model import AgentRow, TenantLimits, TenantRow, agents, tenants
 from target_appliance.identity.authn import Identity
 from target_appliance.identity.names import Role
+
+MOST_AGENTS: Final = 1000
+"""Of one tenant, where its own authority vouches for them: it could name any number."""
 
 
 def agent_row(identity: Identity, certificate_pem: bytes) -> AgentRow:
@@ -112,11 +116,7 @@ def admit(connection: Connection, identity: Identity) -> None:
         )
     ).one_or_none()
     if found is None:
-        raise CertificateError(
-            f"{identity.role} {identity.agent} of tenant {identity.tenant} is not registered at this appliance",
-            subject=f"agent {identity.agent}",
-            next_step="issue it a certificate with target-appliance tenants add",
-        )
+        raise _not_registered(identity.role, identity.agent, identity.tenant)
     if found.revoked is not None:
         raise CertificateError(
             f"{identity.role} {identity.agent} of tenant {identity.tenant} was revoked",
@@ -129,6 +129,32 @@ def admit(connection: Connection, identity: Identity) -> None:
             subject=f"tenant {identity.tenant}",
             next_step="ask the target's operator, who can take it back with target-appliance tenants resume",
         )
+
+
+def welcome(connection: Connection, row: AgentRow) -> bool:
+    """Register a caller for whom its tenant's own authority vouches, or note its newer certificate; True for a new one.
+
+    Raises:
+        CertificateError: the tenant is not registered, the id is another tenant's or role's, or it was revoked.
+        LimitExceededError: the tenant has too many.
+    """
+    known = connection.execute(select(agents).where(agents.c.agent == row.agent)).one_or_none()
+    if known is not None:
+        if (known.tenant, known.role, known.revoked) != (row.tenant, row.role, None):
+            raise _not_registered(row.role, row.agent, row.tenant)
+        if known.not_after < row.not_after:
+            put_agent(connection, row)
+        return False
+    if connection.execute(select(tenants).where(tenants.c.tenant == row.tenant)).one_or_none() is None:
+        raise _not_registered(row.role, row.agent, row.tenant)
+    if len(list_agents(connection, row.tenant)) >= MOST_AGENTS:
+        raise LimitExceededError(
+            f"tenant {row.tenant} has {MOST_AGENTS} agents, which is the limit",
+            subject=f"tenant {row.tenant}",
+            next_step="keep the ids of agents when their certificates are issued again",
+        )
+    put_agent(connection, row)
+    return True
 
 
 def _tenant(row: Row[tuple[object, ...]]) -> TenantRow:
@@ -153,6 +179,14 @@ def _no_tenant(tenant: TenantId) -> NotFoundError:
         f"no tenant {tenant} is registered",
         subject=f"tenant {tenant}",
         next_step="list tenants with target-appliance tenants list",
+    )
+
+
+def _not_registered(role: Role, agent: AgentId, tenant: TenantId) -> CertificateError:
+    return CertificateError(
+        f"{role} {agent} of tenant {tenant} is not registered at this appliance",
+        subject=f"agent {agent}",
+        next_step="pair it with a line of target-appliance agents add",
     )
 
 

@@ -6,7 +6,20 @@ from typing import Annotated
 import typer
 
 from common import runtime
-from target_appliance.cli import admission, audit, evidence, key_life, keys, pairing, recovery, replicas, seed, set_up
+from target_appliance.cli import (
+    admission,
+    audit,
+    authority,
+    evidence,
+    key_life,
+    keys,
+    pairing,
+    recovery,
+    replicas,
+    seed,
+    set_up,
+    trust,
+)
 
 app = typer.Typer(
     name="target-appliance",
@@ -30,7 +43,7 @@ def _options(
     context.obj = config
 
 
-for group in (set_up, pairing, admission, replicas, recovery, seed, keys, key_life, audit, evidence):
+for group in (set_up, pairing, admission, replicas, recovery, seed, keys, key_life, audit, evidence, authority, trust):
     group.add_to(app)
 
 

@@ -11,16 +11,15 @@ from datetime import datetime
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from common.errors import CertificateError
 from common.ids import AgentId, TenantId
+from target_appliance.identity.foreign import Foreign
 from target_appliance.identity.names import Role, parse_uri, refused
+from target_appliance.identity.strength import weakness
 
-_RSA_BITS = 2048
 _HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
-_CURVES = (ec.SECP256R1, ec.SECP384R1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +28,8 @@ class Trust:
 
     domain: str
     roots: tuple[x509.Certificate, ...]
+    foreign: tuple[Foreign, ...] = ()
+    """Tenants' own authorities."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,8 @@ class Identity:
     serial: int
     not_after: datetime
     role: Role = Role.AGENT
+    foreign: bool = False
+    """The tenant's own authority vouches for it, not the appliance's."""
 
 
 def identify(certificate: bytes, trust: Trust, now: datetime) -> Identity:
@@ -57,8 +60,11 @@ def identify(certificate: bytes, trust: Trust, now: datetime) -> Identity:
         raise
     except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
         raise refused(f"it is malformed ({error})") from None
-    role, tenant, agent = parse_uri(uri, trust.domain)
-    return Identity(tenant, agent, leaf.serial_number, leaf.not_valid_after_utc, role)
+    foreign = _voucher(leaf, trust)
+    role, tenant, agent = parse_uri(uri, trust.domain if foreign is None else foreign.domain)
+    if foreign is not None and tenant != foreign.tenant:
+        raise refused(f"the authority of tenant {foreign.tenant} issued it, which vouches for no other tenant")
+    return Identity(tenant, agent, leaf.serial_number, leaf.not_valid_after_utc, role, foreign is not None)
 
 
 def _parse(certificate: bytes) -> x509.Certificate:
@@ -83,23 +89,25 @@ def _strong(leaf: x509.Certificate, _trust: Trust, _now: datetime) -> None:
         raise refused(f"its {weak}")
 
 
-def weakness(key: object) -> str | None:
-    """Why a public key does not count; None when it does."""
-    if isinstance(key, rsa.RSAPublicKey):
-        return f"RSA key has {key.key_size} bits, fewer than {_RSA_BITS}" if key.key_size < _RSA_BITS else None
-    if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, _CURVES):
+def _issued_by_somebody(leaf: x509.Certificate, trust: Trust, now: datetime) -> None:
+    roots = [*trust.roots, *(root for foreign in trust.foreign for root in foreign.roots)]
+    if not any(_issued(leaf, root) and now <= root.not_valid_after_utc for root in roots):
+        raise refused("the appliance's certificate authority did not issue it")
+
+
+def _voucher(leaf: x509.Certificate, trust: Trust) -> Foreign | None:
+    """Whose authority issued the certificate, which one of them did; None for the appliance's own."""
+    if any(_issued(leaf, root) for root in trust.roots):
         return None
-    return "key is neither RSA nor on the curves P-256 or P-384"
+    return next(foreign for foreign in trust.foreign if any(_issued(leaf, root) for root in foreign.roots))
 
 
-def _issued_by_us(leaf: x509.Certificate, trust: Trust, _now: datetime) -> None:
-    for root in trust.roots:
-        try:
-            leaf.verify_directly_issued_by(root)
-        except (ValueError, TypeError, InvalidSignature):
-            continue
-        return
-    raise refused("the appliance's certificate authority did not issue it")
+def _issued(leaf: x509.Certificate, root: x509.Certificate) -> bool:
+    try:
+        leaf.verify_directly_issued_by(root)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
 
 
 def _in_time(leaf: x509.Certificate, _trust: Trust, now: datetime) -> None:
@@ -135,7 +143,7 @@ def _usage(leaf: x509.Certificate, _trust: Trust, _now: datetime) -> None:
 
 
 _Rule = Callable[[x509.Certificate, Trust, datetime], None]
-_RULES: tuple[_Rule, ...] = (_numbered, _strong, _issued_by_us, _in_time, _leaf_only, _usage)
+_RULES: tuple[_Rule, ...] = (_numbered, _strong, _issued_by_somebody, _in_time, _leaf_only, _usage)
 
 
 def _only_uri(leaf: x509.Certificate) -> str:

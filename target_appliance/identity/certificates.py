@@ -93,6 +93,32 @@ def make_authority(trust_domain: str, now: datetime) -> Issued:
     return Issued(certificate.public_bytes(serialization.Encoding.PEM), key_pem(key))
 
 
+def cross_sign(old: Issued, new: x509.Certificate) -> x509.Certificate:
+    """The authority ``new`` again, signed by ``old``: whoever trusts the old one believes it."""
+    issuer = old.certificate
+    life = min(new.not_valid_after_utc, issuer.not_valid_after_utc)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(new.subject)
+        .issuer_name(issuer.subject)
+        .public_key(new.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(new.not_valid_before_utc)
+        .not_valid_after(life)
+    )
+    own_id = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    for extension in new.extensions:
+        if not isinstance(extension.value, x509.AuthorityKeyIdentifier):
+            builder = builder.add_extension(extension.value, extension.critical)
+    theirs = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own_id)
+    return builder.add_extension(theirs, critical=False).sign(_signing_key(old), hashes.SHA256())
+
+
+def pem_of(certificate: x509.Certificate) -> bytes:
+    """The certificate as PEM."""
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
 def make_server(authority: Issued, names: Sequence[str], now: datetime) -> Issued:
     """A server certificate for ``names``: host names and IP addresses."""
     alternatives = [general_name(name) for name in names]
@@ -141,9 +167,6 @@ def _make_leaf(  # noqa: PLR0917  a certificate's parts
     key: PublicKey,
 ) -> bytes:
     ca = authority.certificate
-    ca_key = serialization.load_pem_private_key(authority.key_pem, password=None)
-    if not isinstance(ca_key, ec.EllipticCurvePrivateKey):
-        raise TypeError("the authority's key is not an EC key")
     certificate = (
         _builder(key, _name(common_name), now, LEAF_LIFE)
         .issuer_name(ca.subject)
@@ -158,9 +181,16 @@ def _make_leaf(  # noqa: PLR0917  a certificate's parts
             ),
             critical=False,
         )
-        .sign(ca_key, hashes.SHA256())
+        .sign(_signing_key(authority), hashes.SHA256())
     )
     return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def _signing_key(authority: Issued) -> ec.EllipticCurvePrivateKey:
+    key = serialization.load_pem_private_key(authority.key_pem, password=None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise TypeError("the authority's key is not an EC key")
+    return key
 
 
 def _builder(key: PublicKey, subject: x509.Name, now: datetime, life: timedelta) -> x509.CertificateBuilder:

@@ -7,8 +7,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from common.errors import InvalidInputError
-from target_appliance.identity.authn import weakness
 from target_appliance.identity.certificates import PublicKey
+from target_appliance.identity.strength import weakness
 
 _MOST_BYTES: Final = 4096
 

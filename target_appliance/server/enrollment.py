@@ -8,36 +8,29 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import grpc
 
 from common import log
-from common.clock import Clock
 from common.errors import AccessDeniedError, BusyError, InternalError, KeysapartError
 from common.pairing_line import TOKEN_BYTES
 from common.status_map import abort
 from common.wire.v1 import enrollment_pb2 as wire
 from common.wire.v1 import enrollment_pb2_grpc as services
 from target_appliance.audit.event import Event, What, Who
-from target_appliance.audit.recorder import Recorder
-from target_appliance.catalog.catalog import Catalog
-from target_appliance.catalog.model import AgentRow
-from target_appliance.catalog.register import agent_row
-from target_appliance.identity.authn import identify
-from target_appliance.identity.authority import Authority
-from target_appliance.identity.names import Role
 from target_appliance.identity.requests import requested_key
 from target_appliance.server.attempts import Attempts, Rates
+from target_appliance.server.registrar import Registrar
 
-_THREADS: Final = 4
-_CALLS_AT_ONCE: Final = 32
+_THREADS: Final = 32
+"""One for each call at once: gRPC lets a call without its request hold one, until its connection is too old."""
 _DRAIN_SECONDS: Final = 2.0
 _OPTIONS: Final = (
     ("grpc.so_reuseport", 0),
     ("grpc.max_receive_message_length", 8 << 10),
     ("grpc.max_metadata_size", 4 << 10),
-    ("grpc.max_concurrent_streams", 4),
+    ("grpc.max_concurrent_streams", 1),
     ("grpc.server_handshake_timeout_ms", 5_000),
     ("grpc.max_allowed_incoming_connections", 128),
     ("grpc.max_connection_idle_ms", 5_000),
@@ -53,16 +46,6 @@ class EnrollmentPort:
     """An open port."""
 
     port: int
-
-
-@dataclass(frozen=True)
-class Registrar:
-    """What lets agents in; all of it the caller's."""
-
-    authority: Authority
-    catalog: Catalog
-    clock: Clock
-    recorder: Recorder
 
 
 class EnrollmentService:
@@ -100,26 +83,14 @@ class EnrollmentService:
         raise AssertionError("abort does not return")
 
     def _enroll(self, request: wire.EnrollRequest, peer: str) -> wire.EnrollResponse:
-        registrar = self._registrar
         with self._attempts.attempt(peer):
             key = requested_key(request.request)
             if len(request.token) != TOKEN_BYTES:
                 raise AccessDeniedError("the token has a wrong length", subject="pairing", next_step="send all of it")
-            certificate = b""
-
-            def issue(tenant: Any, agent: Any) -> AgentRow:
-                nonlocal certificate
-                certificate = registrar.authority.certify_agent(tenant, agent, key)
-                identity = identify(certificate, registrar.authority.trust, registrar.clock.now())
-                row = agent_row(identity, certificate)
-                # Told before it is so: nobody comes in unseen.
-                who, facts = Who(Role.AGENT, agent, tenant), {"peer": peer, "certificate": row.fingerprint}
-                registrar.recorder.record(Event(What.AGENT_PAIRED, who, f"agent {agent}", facts=facts), strict=True)
-                return row
-
-            row = registrar.catalog.pair(request.token, issue)
+            admitted = self._registrar.pair(request.token, key, peer)
+        row = admitted.row
         _log.info("agent paired", tenant=row.tenant, agent=row.agent, peer=peer, certificate=row.fingerprint)
-        return wire.EnrollResponse(certificate=certificate, authorities=registrar.authority.ca_pem)
+        return wire.EnrollResponse(certificate=admitted.certificate_pem, authorities=admitted.authorities_pem)
 
 
 @contextmanager
@@ -140,7 +111,7 @@ def enrollment_port(
     with ExitStack() as life:
         pool = ThreadPoolExecutor(_THREADS, "enrol")
         life.callback(pool.shutdown, cancel_futures=True)
-        server = grpc.server(pool, options=_OPTIONS, maximum_concurrent_rpcs=_CALLS_AT_ONCE)
+        server = grpc.server(pool, options=_OPTIONS, maximum_concurrent_rpcs=_THREADS)
         service = EnrollmentService(registrar, Attempts(registrar.clock, rates or Rates()))
         services.add_EnrollmentServicer_to_server(service, server)  # type: ignore[no-untyped-call,arg-type,unused-ignore]
         try:

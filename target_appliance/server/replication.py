@@ -28,6 +28,7 @@ from target_appliance.server import wire_types
 from target_appliance.server.disk_stream import DiskStream
 from target_appliance.server.edge import Call
 from target_appliance.server.limits import IdleWatch
+from target_appliance.server.registrar import Registrar
 
 _log = log.get("replication")
 
@@ -48,6 +49,7 @@ class ReplicationService:
         watch: IdleWatch,
         clock: Clock,
         streams: Callable[[TenantId], int],
+        registrar: Registrar,
     ) -> None:
         self._vault = vault
         self._catalog = catalog
@@ -56,6 +58,7 @@ class ReplicationService:
         self._watch = watch
         self._clock = clock
         self._streams = streams
+        self._registrar = registrar
 
     def DescribeReplica(self, request: wire.DescribeReplicaRequest, call: Call) -> wire.DescribeReplicaResponse:  # noqa: N802 - the proto's name
         """Newest point and bounds; refuses what BeginSync would refuse now."""
@@ -174,3 +177,10 @@ class ReplicationService:
             return None
         stored_bytes = self._vault.stored_bytes(tenant, replica, newest.number)
         return wire.CommitSyncResponse(point=newest.number, record_hash=newest.record_hash, stored_bytes=stored_bytes)
+
+    def RenewCertificate(self, request: wire.RenewCertificateRequest, call: Call) -> wire.RenewCertificateResponse:  # noqa: N802
+        """A new certificate for the caller."""
+        admitted = self._registrar.renew(call.caller, request.request)
+        call.facts.update(renewed=admitted.row.fingerprint, until=admitted.row.not_after)
+        _log.info("certificate renewed", tenant=admitted.row.tenant, agent=admitted.row.agent)
+        return wire.RenewCertificateResponse(certificate=admitted.certificate_pem, authorities=admitted.authorities_pem)

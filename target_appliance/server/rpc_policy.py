@@ -15,6 +15,7 @@ class TenantRule(enum.Enum):
 
     TENANT = "names nothing: what it answers is the caller's tenant's"
     REPLICA = "names a replica, looked up within the caller's tenant"
+    OWN = "names nothing: it is about the caller alone"
     SYNC = "names a sync, which must be the caller's own"
     GIVEN = "the one that the token was made for"
 
@@ -47,6 +48,7 @@ POLICY: Final[dict[str, Row]] = {
     f"{_WRITE}CommitSync": Row(_AGENT, TenantRule.SYNC, streams=False, audit=True),
     f"{_WRITE}ResumeSync": Row(_AGENT, TenantRule.SYNC, streams=False, audit=True),
     f"{_WRITE}AbortSync": Row(_AGENT, TenantRule.SYNC, streams=False, audit=True),
+    f"{_WRITE}RenewCertificate": Row(_AGENT, TenantRule.OWN, streams=False, audit=True),
     f"{_READ}ListReplicas": Row(_OPERATOR, TenantRule.TENANT, streams=False, audit=True),
     f"{_READ}ListPoints": Row(_OPERATOR, TenantRule.REPLICA, streams=False, audit=True),
     f"{_READ}ReadDisk": Row(_OPERATOR, TenantRule.REPLICA, streams=True, audit=True),

@@ -25,10 +25,11 @@ from target_appliance.receive.allowance import Allowance
 from target_appliance.receive.desk import SyncDesk
 from target_appliance.receive.open_sync import OpenSyncs
 from target_appliance.recovery.vault import Vault
-from target_appliance.server.credentials import server_credentials
+from target_appliance.server.credentials import ServerCredentials
 from target_appliance.server.edge import Edge, Identify
 from target_appliance.server.limits import CALLS_PER_TENANT, IdleWatch, StreamCap
 from target_appliance.server.recovery import RecoveryService
+from target_appliance.server.registrar import Registrar
 from target_appliance.server.replication import ReplicationService
 from target_appliance.server.rpc_policy import POLICY
 
@@ -67,8 +68,8 @@ class Behind:
     limits: Limits
     park_seconds: float
     """How long a sync whose agent is silent may wait for it."""
-    names: tuple[str, ...]
-    """Names and addresses that the server certificate is for."""
+    shown: ServerCredentials
+    """What clients are shown."""
     recorder: Recorder
     """Of the audit log."""
 
@@ -113,18 +114,26 @@ def data_port(behind: Behind, address: str) -> Iterator[DataPort]:
         def streams(tenant: TenantId) -> int:
             return allowance.streams(tenant, per_tenant)
 
+        registrar = Registrar(behind.authority, behind.catalog, behind.clock, behind.recorder)
         service = ReplicationService(
-            behind.vault, behind.catalog, syncs, desk, watch=watch, clock=behind.clock, streams=streams
+            behind.vault,
+            behind.catalog,
+            syncs,
+            desk,
+            watch=watch,
+            clock=behind.clock,
+            streams=streams,
+            registrar=registrar,
         )
         cap = StreamCap(streams)
-        edge = Edge(_identifier(behind), cap, watch, behind.clock, CallAudit(behind.recorder))
+        edge = Edge(_identifier(behind, registrar), cap, watch, behind.clock, CallAudit(behind.recorder))
         threads = _FULL_TENANTS * (_STREAM_KINDS * per_tenant + CALLS_PER_TENANT) + _OTHER_THREADS
         pool = ThreadPoolExecutor(threads, "rpc")
         life.callback(pool.shutdown, cancel_futures=True)
         server = grpc.server(pool, interceptors=[edge], options=_OPTIONS, maximum_concurrent_rpcs=threads)
         services.add_ReplicationServicer_to_server(service, server)  # type: ignore[no-untyped-call,arg-type,unused-ignore]
         readers.add_RecoveryServicer_to_server(RecoveryService(behind.vault, behind.catalog, watch), server)  # type: ignore[no-untyped-call,arg-type,unused-ignore]
-        port = _bind(server, address, server_credentials(behind.authority, behind.names, ask_clients=True))
+        port = _bind(server, address, behind.shown.asking_clients())
         server.start()
         life.callback(lambda: server.stop(_DRAIN_SECONDS).wait())
         yield DataPort(desk, port)
@@ -141,12 +150,12 @@ def _bind(server: grpc.Server, address: str, credentials: grpc.ServerCredentials
         ) from None
 
 
-def _identifier(behind: Behind) -> Identify:
+def _identifier(behind: Behind, registrar: Registrar) -> Identify:
     """Asked at every call, because a connection outlives the moment of its handshake."""
 
     def who(certificate: bytes) -> Identity:
         identity = identify(certificate, behind.authority.trust, behind.clock.now())
-        behind.catalog.admit(identity)
+        registrar.admit(identity, certificate)
         return identity
 
     return who

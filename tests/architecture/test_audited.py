@@ -11,6 +11,7 @@ from target_appliance.cli.app import app
 NOT_TOLD = {
     "audit show": "looks at the log itself",
     "audit verify": "looks at the log itself",
+    "ca status": "lists fingerprints and dates",
     "evidence check": "needs no appliance",
     "kms status": "asks for states of keys, and uses none",
     "keys status": "asks for states of keys, and uses none",

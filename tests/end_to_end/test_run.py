@@ -8,15 +8,20 @@ import stat
 import subprocess
 import urllib.request
 from contextlib import contextmanager
+from datetime import timedelta
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from common.clock import SystemClock
 from source_agent.daemon import door
+from target_appliance.identity.authority import Authority
 from tests.end_to_end.gate import gated
-from tests.end_to_end.pair import BIN
+from tests.end_to_end.pair import BIN, TENANT
 from tests.end_to_end.waiting import until
+from tests.fakes.clock import ManualClock
+from tests.lab.configs import TRUST_DOMAIN
 from tests.lab.ports import reserved
 
 pytestmark = pytest.mark.lab
@@ -226,3 +231,26 @@ def test_vms_are_selected_by_tag_and_stay_so_while_tags_cannot_be_read(pair):
         assert 'no tag "Protection:gold"' in told
         until("nothing bears it", lambda: agent.rows() == {})
         assert agent.stop() == 0
+
+
+def test_the_daemon_renews_a_certificate_that_is_due(pair):
+    folder = pair.folder / "appliance-state" / "authority"
+    held = Authority.open(folder, TRUST_DOMAIN, SystemClock()).held
+    then = Authority(folder, TRUST_DOMAIN, held, ManualClock(SystemClock().now() - timedelta(days=275)))
+    (known,) = pair.done("tenants", "list")["tenants"][0]["agents"]
+    issued = then.issue_agent(TENANT, known["agent"])
+    (pair.folder / "agent" / "agent.crt").write_bytes(issued.certificate_pem)
+    (pair.folder / "agent" / "agent.key").write_bytes(issued.key_pem)
+    with running(pair, vms='"plain01"') as agent:
+        until("it is renewed", lambda: float(agent.metrics()["keysapart_agent_certificate_days_left"]) > 364)
+        assert float(agent.metrics()["keysapart_agent_certificate_not_renewed"]) == 0
+        assert agent.status()["agent"]["certificate_error"] is None
+        until("a point", lambda: both_have_points(agent), 120)
+        until("told", lambda: agent.health("certificate") == health_pb2.HealthCheckResponse.SERVING)
+        # A renewal that fails is told, and is no reason to end the agent: the certificate counts for three months.
+        pair.done("agents", "revoke", known["agent"])
+        (pair.folder / "agent" / "agent.crt").write_bytes(issued.certificate_pem)
+        (pair.folder / "agent" / "agent.key").write_bytes(issued.key_pem)
+        until("the failure", lambda: float(agent.metrics()["keysapart_agent_certificate_not_renewed"]) == 1, 90)
+        until("told", lambda: agent.health("certificate") == health_pb2.HealthCheckResponse.NOT_SERVING)
+        assert "was not renewed" in agent.log.read_text()

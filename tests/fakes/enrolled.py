@@ -17,8 +17,9 @@ from target_appliance.audit.recorder import Recorder
 from target_appliance.catalog.catalog import Catalog
 from target_appliance.identity.authority import Authority
 from target_appliance.server.attempts import Rates
-from target_appliance.server.credentials import server_credentials
-from target_appliance.server.enrollment import Registrar, enrollment_port
+from target_appliance.server.credentials import ServerCredentials
+from target_appliance.server.enrollment import enrollment_port
+from target_appliance.server.registrar import Registrar
 
 GENEROUS = Rates(peer_burst=1e6, all_burst=1e6)
 
@@ -67,6 +68,6 @@ def enrolling(folder: Path, clock: Clock, rates: Rates = GENEROUS) -> Iterator[E
         catalog = life.enter_context(Catalog.open(f"sqlite:///{folder / 'catalog.sqlite'}", clock))
         catalog.add_tenant("acme")
         registrar = Registrar(authority, catalog, clock, Recorder(AuditLog(folder / "audit", clock), clock))
-        shown = server_credentials(authority, ["localhost", "127.0.0.1"], ask_clients=False)
+        shown = ServerCredentials(authority, ["localhost", "127.0.0.1"], clock).asking_nobody()
         port = life.enter_context(enrollment_port(registrar, "127.0.0.1:0", shown, rates))
         yield Enrolled(registrar, port.port)

@@ -21,6 +21,7 @@ from target_appliance.identity.names import Role
 from target_appliance.kms.memory import MemoryKms
 from target_appliance.receive.desk import SyncDesk
 from target_appliance.recovery.vault import Vault
+from target_appliance.server.credentials import ServerCredentials
 from target_appliance.server.serve import Behind, data_port
 from target_appliance.store.memory import MemoryStore
 from target_appliance.store.port import Store
@@ -71,6 +72,15 @@ def served(folder: Path, *, store: Store | None = None, limits: Limits | None = 
     with Catalog.open(f"sqlite:///{folder / 'catalog.sqlite'}", clock) as catalog:
         recorder = Recorder(AuditLog(folder / "audit", clock), clock)
         vault = Vault(store, AuditedKms(kms, recorder.log), clock)
-        behind = Behind(vault, catalog, authority, clock, limits or Limits(), PARK_SECONDS, ("127.0.0.1",), recorder)
+        behind = Behind(
+            vault,
+            catalog,
+            authority,
+            clock,
+            limits or Limits(),
+            PARK_SECONDS,
+            ServerCredentials(authority, ("127.0.0.1",), clock),
+            recorder,
+        )
         with data_port(behind, "127.0.0.1:0") as port:
             yield Served(folder, f"127.0.0.1:{port.port}", port.desk, behind, kms, store)

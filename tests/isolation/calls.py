@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 from common.status_map import from_rpc_error
 from common.wire.v1 import recovery_pb2 as reading
 from common.wire.v1 import replication_pb2 as writing
+from source_agent.pairing.enroll import new_key, request_for
 from target_appliance.server.rpc_policy import POLICY
 from tests.architecture.test_rpc_policy import methods
 
@@ -61,6 +62,7 @@ CALLS: dict[str, Callable[[Names], Message]] = {
     f"{_WRITE}CommitSync": lambda names: writing.CommitSyncRequest(sync=names.sync),
     f"{_WRITE}ResumeSync": lambda names: writing.ResumeSyncRequest(sync=names.sync, replica=names.replica),
     f"{_WRITE}AbortSync": lambda names: writing.AbortSyncRequest(sync=names.sync),
+    f"{_WRITE}RenewCertificate": lambda _names: writing.RenewCertificateRequest(request=request_for(new_key())),
     f"{_READ}ListReplicas": lambda _names: reading.ListReplicasRequest(),
     f"{_READ}ListPoints": lambda names: reading.ListPointsRequest(replica=names.replica),
     f"{_READ}ReadDisk": lambda names: reading.ReadDiskRequest(replica=names.replica, point=1, disk=2000),

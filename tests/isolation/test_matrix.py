@@ -18,6 +18,8 @@ from tests.faults.store import FaultStore, Trap
 from tests.isolation.calls import CALLS, ENROLL, METHODS, UUID, Names, call
 from tests.isolation.site import VMS, Site, absent
 
+NAMING = sorted(path for path in METHODS if POLICY[path].tenant_rule not in {TenantRule.TENANT, TenantRule.OWN})
+"""Those that name an object."""
 MALFORMED = ("", "../../etc/passwd", "A" * 300, VMS["acme"].upper(), "\x00", "11111111\n")
 
 ANY = [grpc.StatusCode.OK, grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.DATA_LOSS]
@@ -58,7 +60,7 @@ def test_a_role_does_what_its_row_says_and_no_more(site: Site, path: str, role: 
         assert site.ask(f"{role} of acme", path, names) == own
 
 
-@pytest.mark.parametrize("path", sorted(path for path in METHODS if POLICY[path].tenant_rule is not TenantRule.TENANT))
+@pytest.mark.parametrize("path", NAMING)
 def test_foreign_and_absent_are_one_answer(site: Site, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(allowance, "FRESH_SECONDS", float("inf"))  # what is remembered is no matter of the object
     (role,) = POLICY[path].roles
@@ -75,7 +77,7 @@ def test_foreign_and_absent_are_one_answer(site: Site, path: str, monkeypatch: p
     assert site.ask("agent of rival", "/keysapart.v1.Replication/RenewLease", foreign).code is grpc.StatusCode.OK
 
 
-@pytest.mark.parametrize("path", sorted(path for path in METHODS if POLICY[path].tenant_rule is not TenantRule.TENANT))
+@pytest.mark.parametrize("path", NAMING)
 def test_a_malformed_name_is_the_callers_fault(site: Site, path: str) -> None:
     (role,) = POLICY[path].roles
     for name in MALFORMED:

@@ -76,6 +76,11 @@ class ReplicationStub:
                 request_serializer=common_dot_wire_dot_v1_dot_replication__pb2.AbortSyncRequest.SerializeToString,
                 response_deserializer=common_dot_wire_dot_v1_dot_replication__pb2.AbortSyncResponse.FromString,
                 _registered_method=True)
+        self.RenewCertificate = channel.unary_unary(
+                '/keysapart.v1.Replication/RenewCertificate',
+                request_serializer=common_dot_wire_dot_v1_dot_replication__pb2.RenewCertificateRequest.SerializeToString,
+                response_deserializer=common_dot_wire_dot_v1_dot_replication__pb2.RenewCertificateResponse.FromString,
+                _registered_method=True)
 
 
 class ReplicationServicer:
@@ -139,6 +144,13 @@ class ReplicationServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RenewCertificate(self, request, context):
+        """A new certificate for the agent that calls, in place of the one that it shows.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ReplicationServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -181,6 +193,11 @@ def add_ReplicationServicer_to_server(servicer, server):
                     servicer.AbortSync,
                     request_deserializer=common_dot_wire_dot_v1_dot_replication__pb2.AbortSyncRequest.FromString,
                     response_serializer=common_dot_wire_dot_v1_dot_replication__pb2.AbortSyncResponse.SerializeToString,
+            ),
+            'RenewCertificate': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenewCertificate,
+                    request_deserializer=common_dot_wire_dot_v1_dot_replication__pb2.RenewCertificateRequest.FromString,
+                    response_serializer=common_dot_wire_dot_v1_dot_replication__pb2.RenewCertificateResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -401,6 +418,33 @@ class Replication:
             '/keysapart.v1.Replication/AbortSync',
             common_dot_wire_dot_v1_dot_replication__pb2.AbortSyncRequest.SerializeToString,
             common_dot_wire_dot_v1_dot_replication__pb2.AbortSyncResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RenewCertificate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keysapart.v1.Replication/RenewCertificate',
+            common_dot_wire_dot_v1_dot_replication__pb2.RenewCertificateRequest.SerializeToString,
+            common_dot_wire_dot_v1_dot_replication__pb2.RenewCertificateResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -53,6 +53,8 @@ class ReplicationStub:
     """After a cut: how far the sync is. Ends its streams; what they delivered whole is durable when this answers."""
     AbortSync: _grpc.UnaryUnaryMultiCallable[_replication_pb2.AbortSyncRequest, _replication_pb2.AbortSyncResponse]
     """Ends a sync without a point; what it staged is removed."""
+    RenewCertificate: _grpc.UnaryUnaryMultiCallable[_replication_pb2.RenewCertificateRequest, _replication_pb2.RenewCertificateResponse]
+    """A new certificate for the agent that calls, in place of the one that it shows."""
 
 @_typing.type_check_only
 class ReplicationAsyncStub(ReplicationStub):
@@ -77,6 +79,8 @@ class ReplicationAsyncStub(ReplicationStub):
     """After a cut: how far the sync is. Ends its streams; what they delivered whole is durable when this answers."""
     AbortSync: _aio.UnaryUnaryMultiCallable[_replication_pb2.AbortSyncRequest, _replication_pb2.AbortSyncResponse]  # type: ignore[assignment]
     """Ends a sync without a point; what it staged is removed."""
+    RenewCertificate: _aio.UnaryUnaryMultiCallable[_replication_pb2.RenewCertificateRequest, _replication_pb2.RenewCertificateResponse]  # type: ignore[assignment]
+    """A new certificate for the agent that calls, in place of the one that it shows."""
 
 class ReplicationServicer(metaclass=_abc_1.ABCMeta):
     """Served on the data port only, over TLS with both sides authenticated. The tenant and the agent are those of the
@@ -146,5 +150,13 @@ class ReplicationServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_replication_pb2.AbortSyncResponse, _abc.Awaitable[_replication_pb2.AbortSyncResponse]]:
         """Ends a sync without a point; what it staged is removed."""
+
+    @_abc_1.abstractmethod
+    def RenewCertificate(
+        self,
+        request: _replication_pb2.RenewCertificateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_replication_pb2.RenewCertificateResponse, _abc.Awaitable[_replication_pb2.RenewCertificateResponse]]:
+        """A new certificate for the agent that calls, in place of the one that it shows."""
 
 def add_ReplicationServicer_to_server(servicer: ReplicationServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -22,7 +22,7 @@ class Cut:
     def __init__(self, world: World, link: Cutter) -> None:
         self.world, self.link = world, link
         old = world.agent.target
-        self.target = Target(f"127.0.0.1:{link.port}", old._identity)
+        self.target = Target(f"127.0.0.1:{link.port}", old._bearer)
         self.agent = dataclasses.replace(world.agent, target=self.target, unreachable_seconds=30.0)
 
     def noise(self) -> None:

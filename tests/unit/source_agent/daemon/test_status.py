@@ -153,7 +153,7 @@ def test_metrics(book):
     counts.failed("TARGET_UNAVAILABLE")
     registry = CollectorRegistry()
     document = {"agent": AGENT, "vms": rows(book, moment(20.0), {}, {})}
-    registry.register(Metrics(lambda: document, counts, lambda: 12.5))
+    registry.register(Metrics(lambda: document, counts, lambda: 12.5, lambda: True))
     text = generate_latest(registry).decode()
     vm = next(one for one in book.vms.values() if one.name == name)
     labels = f'{{replica="{vm.replica}",vm="{name}"}}'
@@ -170,6 +170,7 @@ def test_metrics(book):
         "keysapart_agent_vcenter_reachable 0.0",
         "keysapart_agent_config_valid 1.0",
         "keysapart_agent_certificate_days_left 12.5",
+        "keysapart_agent_certificate_not_renewed 1.0",
     ):
         assert line in text.splitlines()
     # A VM without a point has no age, not an age of nothing.

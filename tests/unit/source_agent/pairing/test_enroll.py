@@ -20,7 +20,8 @@ from source_agent.agent import name_of
 from source_agent.pairing import files as pair_files
 from source_agent.pairing.enroll import Paired, enroll
 from target_appliance.identity.authority import Authority
-from target_appliance.server.credentials import server_credentials
+from target_appliance.identity.succession import Authorities
+from target_appliance.server.credentials import ServerCredentials
 from target_appliance.server.enrollment import enrollment_port
 from tests.fakes.enrolled import Enrolled, enrolling
 
@@ -67,12 +68,11 @@ def test_who_shows_the_right_authority_without_its_key_is_not_told_the_token(
     # Anybody may copy the authority's certificate: it must also vouch for who shows it.
     thief = Authority.create(tmp_path / "thief", "keysapart.lab", SystemClock())
 
-    class Copied(Authority):
-        ca_pem = enrolled.authority.ca_pem
+    class Copied(Authorities):
+        shown_pem = enrolled.authority.held.shown_pem
 
-    copied = Copied.open(tmp_path / "thief", "keysapart.lab", SystemClock())
-    assert thief.fingerprint == copied.fingerprint
-    shown = server_credentials(copied, ["localhost"], ask_clients=False)
+    copied = Authority(tmp_path / "thief", "keysapart.lab", Copied(thief.held.ca), SystemClock())
+    shown = ServerCredentials(copied, ["localhost"], SystemClock()).asking_nobody()
     token = enrolled.token()
     with (
         enrollment_port(replace(enrolled.registrar, authority=copied), "127.0.0.1:0", shown) as port,

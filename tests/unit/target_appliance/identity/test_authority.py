@@ -150,7 +150,7 @@ def test_an_unreadable_authority_is_refused(authority: Authority, folder: Path, 
 def test_a_key_of_another_authority_is_refused(authority: Authority, folder: Path, tmp_path: Path, clock) -> None:
     Authority.create(tmp_path / "other", DOMAIN, clock)
     (folder / "ca.key").write_bytes((tmp_path / "other" / "ca.key").read_bytes())
-    with pytest.raises(CertificateError, match=r"ca\.key does not belong to ca\.crt"):
+    with pytest.raises(CertificateError, match="key does not belong to its certificate"):
         Authority.open(folder, DOMAIN, clock)
 
 
