@@ -22,6 +22,8 @@ def disguises(secret: bytes) -> dict[str, bytes]:
         "escaped": repr(secret)[2:-1].encode(),
         "json": "".join(f"\\u{byte:04x}" for byte in secret).encode(),
         "percent": urllib.parse.quote_from_bytes(secret).encode(),
+        "utf-16 of hex": secret.hex().encode("utf-16-le"),
+        "utf-16 of base64": base64.b64encode(secret).decode()[:-_EDGE].encode("utf-16-le"),
     }
     for shift in range(3):
         encoded = base64.b64encode(bytes(shift) + secret)
@@ -31,9 +33,10 @@ def disguises(secret: bytes) -> dict[str, bytes]:
 
 
 def text_disguises(text: str) -> dict[str, bytes]:
-    """Forms of a word."""
+    """Forms of a word; it may be short, so that its halves and pieces of their base64 mean nothing."""
     raw = text.encode()
-    return {"plain": raw, "hex": raw.hex().encode(), "utf-16": text.encode("utf-16-le"), "lower": raw.lower()}
+    forms = {name: form for name, form in disguises(raw).items() if "half" not in name and len(form) >= len(raw)}
+    return forms | {"utf-16": text.encode("utf-16-le"), "lower": raw.lower()}
 
 
 def files(folder: Path, without: Iterable[Path] = ()) -> Iterator[Path]:
@@ -59,3 +62,13 @@ def hits(paths: Iterable[Path], forms: dict[str, bytes]) -> list[str]:
 def hits_in(what: str, pieces: Iterable[bytes], forms: dict[str, bytes]) -> list[str]:
     """The same for bytes in memory."""
     return [f"{what}: {name}" for piece in pieces for name, form in forms.items() if form in piece]
+
+
+def shown_by(pid: int) -> list[bytes]:
+    """Arguments and environment of a process."""
+    arguments = Path(f"/proc/{pid}/cmdline").read_bytes()
+    try:
+        return [arguments, Path(f"/proc/{pid}/environ").read_bytes()]
+    except PermissionError:
+        # Shown to nobody but root, which is what a process that cannot be dumped asks of the kernel.
+        return [arguments]
