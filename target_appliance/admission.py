@@ -61,6 +61,14 @@ class Admission:
         self.authority.withdraw(row.agent)
         return row
 
+    def forget(self, tenant: TenantId) -> int:
+        """Let nobody of the tenant's in again, and keep nothing that names it; returns how many rows went."""
+        for row in self.catalog.agents(tenant):
+            self.authority.withdraw(row.agent)
+        self.authority.distrust(tenant)
+        (self.folder / f"{tenant}.json").unlink(missing_ok=True)
+        return self.catalog.forget_tenant(tenant)
+
     def add_operator(self, name: str, folder: Path) -> Identity:
         """Issue a certificate that reads the tenant's replicas, into ``folder``; whom it names.
 

@@ -72,6 +72,13 @@ class Catalog(Closing):
         with self._database.writing() as connection:
             register.put_tenant(connection, row)
 
+    def forget_tenant(self, tenant: TenantId) -> int:
+        """Delete every row of a tenant, so that the database's file holds no trace of them; returns how many."""
+        with self._database.writing() as connection:
+            count = register.forget_tenant(connection, tenant)
+        self._database.compact()
+        return count
+
     def usage(self, tenant: TenantId) -> Usage:
         """What a tenant's committed points take."""
         with self._database.reading() as connection:

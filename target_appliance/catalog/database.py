@@ -60,6 +60,16 @@ class Database:
                 connection.exec_driver_sql("SELECT pg_advisory_xact_lock(4907041)")
             yield connection
 
+    def compact(self) -> None:
+        """Leave nothing of deleted rows in the database's file, where it is SQLite's."""
+        if self._sqlite:
+            with self._meaning():
+                raw = self._engine.raw_connection()
+                try:
+                    raw.cursor().execute("VACUUM")  # not possible within a transaction
+                finally:
+                    raw.close()
+
     def close(self) -> None:
         """Drop all connections."""
         self._engine.dispose()
@@ -105,7 +115,7 @@ def _set_up_sqlite(engine: Engine) -> None:
         # The driver must not start transactions by itself: BEGIN is ours, see below.
         raw.isolation_level = None
         cursor = raw.cursor()
-        for pragma in ("journal_mode = DELETE", "synchronous = FULL", "foreign_keys = ON"):
+        for pragma in ("journal_mode = DELETE", "synchronous = FULL", "foreign_keys = ON", "secure_delete = ON"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 

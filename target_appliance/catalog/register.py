@@ -9,7 +9,14 @@ from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from common.errors import AccessDeniedError, CertificateError, LimitExceededError, NotFoundError
 from common.ids import AgentId, TenantId
-from target_appliance.catalog.model import AgentRow, TenantLimits, TenantRow, agents, tenants
+from target_appliance.catalog.model import (
+    AgentRow,
+    TenantLimits,
+    TenantRow,
+    agents,
+    metadata,
+    tenants,
+)
 from target_appliance.identity.authn import Identity
 from target_appliance.identity.names import Role
 
@@ -36,6 +43,12 @@ def add_tenant(connection: Connection, tenant: TenantId) -> bool:
         return False
     connection.execute(insert(tenants).values(tenant=tenant))
     return True
+
+
+def forget_tenant(connection: Connection, tenant: TenantId) -> int:
+    """Delete every row that names ``tenant``; returns how many."""
+    owned = [table for table in reversed(metadata.sorted_tables) if "tenant" in table.c]
+    return sum(connection.execute(delete(table).where(table.c.tenant == tenant)).rowcount for table in owned)
 
 
 def put_tenant(connection: Connection, row: TenantRow) -> None:

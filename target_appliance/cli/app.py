@@ -10,6 +10,7 @@ from target_appliance.cli import (
     admission,
     audit,
     authority,
+    erase,
     evidence,
     key_life,
     keys,
@@ -43,7 +44,21 @@ def _options(
     context.obj = config
 
 
-for group in (set_up, pairing, admission, replicas, recovery, seed, keys, key_life, audit, evidence, authority, trust):
+for group in (
+    set_up,
+    pairing,
+    admission,
+    replicas,
+    recovery,
+    seed,
+    keys,
+    key_life,
+    erase,
+    audit,
+    evidence,
+    authority,
+    trust,
+):
     group.add_to(app)
 
 

@@ -111,7 +111,7 @@ def destroy_retired(vault: Vault, tenant: TenantId) -> tuple[ChosenKek, ...]:
                     subject=f"kek {kek.kek_id}",
                     next_step=f"run target-appliance keys rotate-kek {tenant} again",
                 )
-            _require_no_other(vault, tenant, kek)
+            require_no_other(vault, tenant, kek)
         for kek in keys.retired:
             vault.keyring.directory.of(kek.kms).destroy_kek(kek.kek_id)
             left = files.tenant(tenant) or keys
@@ -119,7 +119,8 @@ def destroy_retired(vault: Vault, tenant: TenantId) -> tuple[ChosenKek, ...]:
         return keys.retired
 
 
-def _require_no_other(vault: Vault, tenant: TenantId, kek: ChosenKek) -> None:
+def require_no_other(vault: Vault, tenant: TenantId, kek: ChosenKek) -> None:
+    """Return if no other tenant names the KEK. Raises PreconditionError."""
     for other in vault.tenants():
         keys = vault.keyring.files.tenant(other)
         if other != tenant and keys is not None and kek in keys.all:

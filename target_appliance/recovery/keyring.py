@@ -274,6 +274,10 @@ class Keyring:
         if known is not None:
             return known
         self._require_unused(tenant)
+        if names.ERASE_FILE in self._store.names(names.tenant_folder(tenant)):
+            raise KeyNotUsableError(
+                f"tenant {tenant} is being erased", subject=f"tenant {tenant}", next_step="let tenants erase end first"
+            )
         return self._put(tenant, ChosenKek(DEFAULT, self.directory.default.create_kek(tenant)))
 
     def _put(self, tenant: TenantId, chosen: ChosenKek) -> ChosenKek:

@@ -11,6 +11,8 @@ STAGING = "staging"
 RESUME = "resume"
 KEYS_LOCK = "keys.lock"
 """Held by whoever changes the key files of a tenant."""
+ERASE_FILE = "erase.json"
+"""While a tenant is being erased: what is to go."""
 REWRITE = "rewrite"
 """Folder in which a small file is made anew before it replaces the old one."""
 

@@ -83,6 +83,11 @@ class Vault:
         self._keyring = Keyring(store, kms, entropy, clock, keep_seconds)
 
     @property
+    def store(self) -> Store:
+        """Where all of it lies."""
+        return self._store
+
+    @property
     def keyring(self) -> Keyring:
         """Its keys, for what changes them."""
         return self._keyring

@@ -159,6 +159,12 @@ class MemoryStore:
                 raise _missing(path)
             self._protected.add(split_path(path))
 
+    def shred(self, path: str) -> None:
+        """See Store."""
+        with self._lock:
+            content = self._files.pop(split_path(path), bytearray())
+            content[:] = bytes(len(content))
+
     def remove_tree(self, path: str) -> None:
         """See Store."""
         names = split_path(path)

@@ -113,6 +113,13 @@ class Store(Protocol):
         """Make a file read-only for good."""
         ...
 
+    def shred(self, path: str) -> None:
+        """Overwrite a file, read-only or not, with zeros, durably, and remove it; a missing one is fine.
+
+        What lay under it in a file system that copies on write, or in a disk's spare blocks, is not reached.
+        """
+        ...
+
     def remove_tree(self, path: str) -> None:
         """Remove a folder with all in it; a missing one is fine."""
         ...

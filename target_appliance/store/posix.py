@@ -253,6 +253,16 @@ class PosixStore:
             finally:
                 os.close(descriptor)
 
+    def shred(self, path: str) -> None:
+        """See Store."""
+        try:
+            with self._parent(path, "shredding") as (folder, name):
+                _overwrite(folder, name)
+                os.unlink(name, dir_fd=folder)
+                os.fsync(folder)
+        except NotFoundError:
+            return
+
     def remove_tree(self, path: str) -> None:
         """See Store."""
         try:
@@ -308,6 +318,22 @@ class PosixStore:
                 os.close(folder)
             folder = inner
         return folder
+
+
+def _overwrite(folder: int, name: str) -> None:
+    reading = os.open(name, _READ_FLAGS, dir_fd=folder)
+    try:
+        os.fchmod(reading, 0o600)
+    finally:
+        os.close(reading)
+    descriptor = os.open(name, _REOPEN_FLAGS, dir_fd=folder)
+    try:
+        left, offset = os.fstat(descriptor).st_size, 0
+        while left > offset:
+            offset += os.pwrite(descriptor, bytes(min(left - offset, 1 << 16)), offset)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _take(descriptor: int, path: str) -> None:

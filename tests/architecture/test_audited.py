@@ -14,6 +14,7 @@ NOT_TOLD = {
     "ca status": "lists fingerprints and dates",
     "evidence check": "needs no appliance",
     "kms status": "asks for states of keys, and uses none",
+    "keys check-receipt": "needs no appliance",
     "keys status": "asks for states of keys, and uses none",
     "points": "lists numbers, sizes and times",
     "replicas": "lists names, sizes and times",

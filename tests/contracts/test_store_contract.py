@@ -316,3 +316,17 @@ def test_a_posix_lock_holds_against_another_process_and_ends_with_it(tmp_path, m
         with store.lock("lock"):
             pass
     store.close()
+
+
+@pytest.mark.parametrize("protected", [False, True])
+def test_a_shredded_file_is_gone_and_held_zeros_before(store, protected):
+    store.make_folder("a")
+    put(store, "a/b", b"x" * 100_000)
+    if protected:
+        store.protect("a/b")
+    with store.open("a/b") as open_still:
+        store.shred("a/b")
+        assert open_still.read_at(0, 100_000) == bytes(100_000)
+    assert store.names("a") == ()
+    store.shred("a/b")
+    store.shred("nowhere/b")

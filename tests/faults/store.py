@@ -125,6 +125,10 @@ class FaultStore:
         self.trap.call("protect", path)
         self._inner.protect(path)
 
+    def shred(self, path):
+        self.trap.call("shred", path)
+        self._inner.shred(path)
+
     def remove_tree(self, path):
         self.trap.call("remove_tree", path)
         self._inner.remove_tree(path)

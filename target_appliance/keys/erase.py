@@ -1,0 +1,133 @@
+"""``tenants erase``: a tenant's KEKs destroyed, then everything of the tenant's removed, and a signed receipt.
+
+What is to go is noted in the store first, so that a run that was cut goes on, whatever it had removed already. The KEKs
+go before anything else: from then on no copy of the store opens, whoever kept one.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from common.clock import Clock
+from common.errors import AlreadyExistsError, KmsUnavailableError, NotFoundError
+from common.ids import TenantId
+from common.private_file import write_file
+from target_appliance.admission import Admission
+from target_appliance.identity.signing import Signer
+from target_appliance.keys.rotate import require_no_other, wrapped_under
+from target_appliance.kms.port import GONE
+from target_appliance.recovery import names, small_file
+from target_appliance.recovery.key_files import ChosenKek
+from target_appliance.recovery.vault import Vault
+
+RECEIPT: Final = "erasure-receipt"
+"""Kind of the signed document."""
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """What is to go, as it was found at the beginning."""
+
+    began: int
+    keks: tuple[ChosenKek, ...]
+    replicas: int
+    points: int
+    data_keys: int
+
+    def members(self) -> dict[str, Any]:
+        """For the file."""
+        keks = [kek.members() for kek in self.keks]
+        found = {"replicas": self.replicas, "points": self.points, "data_keys": self.data_keys}
+        return {"began": self.began, "keks": keks, **found}
+
+
+@dataclass(frozen=True, slots=True)
+class Eraser:
+    """Erases tenants. Nothing of it is the eraser's own to close."""
+
+    vault: Vault
+    admission: Admission
+    signer: Signer
+    clock: Clock
+
+    def known(self, tenant: TenantId) -> bool:
+        """Whether there is anything to erase, or to go on with."""
+        return tenant in self.admission.catalog.tenants() or tenant in self.vault.tenants()
+
+    def erase(self, tenant: TenantId, receipt: Path) -> dict[str, Any]:
+        """Erase a tenant and write the receipt, whose body is returned. May be repeated until it succeeds.
+
+        Raises:
+            NotFoundError: there is no such tenant.
+            AlreadyExistsError: ``receipt`` exists.
+            PreconditionError: another tenant has a KEK of this one.
+            KmsUnavailableError: the KMS does not destroy a KEK; what it wraps stays, and the tenant is suspended.
+            KeyNotUsableError: the configuration lacks the tenant's KMS.
+        """
+        if receipt.exists():
+            raise AlreadyExistsError(f"{receipt} exists", subject=f"file {receipt}", next_step="give another file")
+        if not self.known(tenant):
+            raise NotFoundError(f"there is no tenant {tenant}", subject=f"tenant {tenant}", next_step="tenants list")
+        if tenant in self.admission.catalog.tenants():
+            self.admission.suspend(tenant)
+        with self.vault.keyring.files.locked(tenant):
+            marked = self._marked(tenant) or self._mark(tenant)
+            for kek in marked.keks:
+                self.vault.keyring.directory.of(kek.kms).destroy_kek(kek.kek_id)
+            self._purge(tenant)
+        rows = self.admission.forget(tenant)
+        body = {
+            "tenant": tenant,
+            "began": marked.began,
+            "ended": int(self.clock.now().timestamp()),
+            "keks": [self._gone(kek) for kek in marked.keks],
+            "replicas": marked.replicas,
+            "points": marked.points,
+            "data_keys": marked.data_keys,
+            "catalog_rows": rows,
+        }
+        write_file(receipt, self.signer.sign(RECEIPT, body))
+        self.vault.store.remove_tree(names.tenant_folder(tenant))
+        return body
+
+    def _marked(self, tenant: TenantId) -> Marked | None:
+        try:
+            found = small_file.read(self.vault.store, f"{names.tenant_folder(tenant)}/{names.ERASE_FILE}")
+        except NotFoundError:
+            return None
+        keks = tuple(ChosenKek.parse(kek) for kek in found["keks"])
+        return Marked(found["began"], keks, found["replicas"], found["points"], found["data_keys"])
+
+    def _mark(self, tenant: TenantId) -> Marked:
+        keys = self.vault.keyring.files.tenant(tenant)
+        under = wrapped_under(self.vault, tenant)
+        keks = tuple(dict.fromkeys((*(() if keys is None else keys.all), *under)))
+        for kek in keks:
+            require_no_other(self.vault, tenant, kek)
+        replicas = self.vault.replicas(tenant)
+        points = sum(len(self.vault.point_numbers(tenant, replica)) for replica in replicas)
+        began = int(self.clock.now().timestamp())
+        marked = Marked(began, keks, len(replicas), points, sum(under.values()))
+        small_file.replace(self.vault.store, names.tenant_folder(tenant), names.ERASE_FILE, marked.members())
+        return marked
+
+    def _purge(self, tenant: TenantId) -> None:
+        """Wrapped keys are overwritten, then all that was sealed goes, with the names that points hold in the clear."""
+        for replica in self.vault.store.names(names.replicas_folder(tenant)):
+            folder = f"{names.replicas_folder(tenant)}/{replica}"
+            self.vault.store.shred(f"{folder}/{names.REPLICA_FILE}")
+            self.vault.store.shred(f"{folder}/{names.REWRITE}/{names.REPLICA_FILE}")
+        self.vault.store.remove_tree(names.replicas_folder(tenant))
+        self.vault.store.shred(f"{names.tenant_folder(tenant)}/{names.REWRITE}/{names.TENANT_FILE}")
+        self.vault.store.shred(f"{names.tenant_folder(tenant)}/{names.TENANT_FILE}")
+
+    def _gone(self, kek: ChosenKek) -> dict[str, str]:
+        kms = self.vault.keyring.directory.of(kek.kms)
+        state = kms.state(kek.kek_id)
+        if state not in GONE:
+            raise KmsUnavailableError(
+                f"key {kek.kek_id} is {state} at {kms.name} after it was destroyed",
+                subject=f"kek {kek.kek_id}",
+                next_step="ask the KMS's administrator, then run the command again",
+            )
+        return {"kms": kms.name, "kek": kek.kek_id, "state": state.value}

@@ -1,0 +1,193 @@
+"""A tenant that leaves: nothing of it opens or is left, whatever copies somebody kept; the others notice nothing."""
+
+import json
+import shutil
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from common.clock import SystemClock
+from common.errors import AlreadyExistsError, KeyNotUsableError, KmsUnavailableError, NotFoundError, PreconditionError
+from common.ids import new_sync_id
+from target_appliance.admission import Admission, opened
+from target_appliance.identity.signing import Signer
+from target_appliance.keys.erase import Eraser
+from target_appliance.keys.rotate import rotate_kek
+from target_appliance.kms.memory import MemoryKms
+from target_appliance.kms.port import KekState
+from target_appliance.recovery.vault import Vault
+from target_appliance.store.memory import MemoryStore
+from tests.fakes.clock import ManualClock
+from tests.fakes.replica import DISK, REPLICA, TENANT, World, grain_bytes, header, send, spec
+from tests.faults.kms import FaultKms, KmsTrap
+from tests.faults.store import FaultStore, Killed, Trap, killed
+from tests.unit.target_appliance.cli.conftest import Site, fresh
+
+OTHER = "globex"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """An appliance with two tenants and nothing in its store."""
+    site = fresh(tmp_path_factory.mktemp("erase"))
+    site.done("init")
+    for name in (TENANT, OTHER):
+        site.done("tenants", "add", name, "--out", site.folder / name)
+    return site
+
+
+class Stage:
+    """Two tenants with a replica each, over a store and a KMS in memory; the catalog is the site's own copy."""
+
+    def __init__(self, site: Site, admission: Admission) -> None:
+        self.site, self.admission, self.clock = site, admission, ManualClock()
+        self.world = World(MemoryStore(), MemoryKms(), self.clock)
+        self.world.sync({spec(): {0: grain_bytes(1)}})
+        rotate_kek(self.world.vault, TENANT)
+        staged = self.world.vault.begin(OTHER, REPLICA, new_sync_id(), header([spec()], 0))
+        send(staged.disk(DISK), {0: grain_bytes(9)})
+        staged.commit()
+        for tenant in (TENANT, OTHER):
+            row = self.world.vault.point(tenant, REPLICA, 1)
+            admission.catalog.record_point(row, 1)
+        self.world.begin([spec()])  # a sync under way
+
+    def eraser(self, store: object = None, kms: object = None) -> Eraser:
+        vault = Vault(store or self.world.store, kms or self.world.kms, self.clock)
+        return Eraser(vault, self.admission, Signer(self.admission.authority, SystemClock()), SystemClock())
+
+    @property
+    def keks(self) -> list[str]:
+        return list(self.world.kms._keks)
+
+
+@pytest.fixture
+def stage(made: Site, tmp_path: Path):
+    shutil.copytree(made.folder, tmp_path / "site")
+    site = Site(tmp_path / "site")
+    with opened(site.config) as admission:
+        yield Stage(site, admission)
+
+
+def opens(stage: Stage, tenant: str) -> None:
+    """Read a tenant's point with nothing kept in memory."""
+    vault = Vault(stage.world.store, stage.world.kms, stage.clock)
+    with vault.view(tenant, REPLICA, DISK, 1) as view:
+        assert view.read(0, 1)[0]
+
+
+def check_erased(stage: Stage, saved: list[dict], old: list[str]) -> None:
+    store, kms = stage.world.store, stage.world.kms
+    assert TENANT not in stage.world.vault.tenants()
+    assert [kms.state(kek) for kek in old] == [KekState.DESTROYED] * 2
+    opens(stage, OTHER)
+    assert stage.admission.catalog.tenants() == (OTHER,)
+    assert [row.tenant for row in stage.admission.catalog.replicas()] == [OTHER]
+    left = b"".join(path.read_bytes() for path in (stage.site.folder / "state").rglob("*.sqlite*"))
+    assert b"acme" not in left
+    assert b"globex" in left
+    assert not (stage.site.folder / "state" / "tenants" / "acme.json").exists()
+    # Everything that ever lay on the disk, put back.
+    for files in saved:
+        store._files.update({path: bytearray(content) for path, content in files.items()})
+        store._folders.update({path[:depth] for path in files for depth in range(1, len(path))})
+        with pytest.raises(KeyNotUsableError):
+            opens(stage, TENANT)
+        with pytest.raises(KeyNotUsableError):
+            Vault(store, kms, stage.clock).require_key(TENANT)
+
+
+def files_of(stage: Stage) -> dict:
+    return {path: bytes(content) for path, content in stage.world.store._files.items() if path[1] == TENANT}
+
+
+def test_nothing_opens_afterwards_whatever_is_put_back(stage, tmp_path):
+    saved, old = [files_of(stage)], stage.keks[:2]
+    body = stage.eraser().erase(TENANT, tmp_path / "receipt")
+    assert (body["tenant"], body["replicas"], body["points"], body["data_keys"]) == (TENANT, 1, 1, 1)
+    assert sorted(kek["kek"] for kek in body["keks"]) == sorted(old)
+    assert {kek["state"] for kek in body["keks"]} == {"destroyed"}
+    check_erased(stage, saved, old)
+    with pytest.raises(NotFoundError):
+        Eraser(
+            Vault(MemoryStore(), stage.world.kms, stage.clock),
+            stage.admission,
+            Signer(stage.admission.authority, SystemClock()),
+            SystemClock(),
+        ).erase(TENANT, tmp_path / "another")
+
+
+def test_killed_at_every_step_it_goes_on(made, tmp_path):
+    step = 0
+    while True:
+        step += 1
+        folder = tmp_path / f"site{step}"
+        shutil.copytree(made.folder, folder)
+        with ExitStack() as life:
+            stage = Stage(Site(folder), life.enter_context(opened(Site(folder).config)))
+            saved, old = [files_of(stage)], stage.keks[:2]
+            receipt = folder / "receipt"
+            trap = Trap(at=step, error=killed, for_good=True)
+            try:
+                stage.eraser(FaultStore(stage.world.store, trap)).erase(TENANT, receipt)
+            except Killed:
+                saved.append(files_of(stage))
+                if stage.eraser().known(TENANT):
+                    receipt = folder / "second"
+                    stage.eraser().erase(TENANT, receipt)
+                assert receipt.exists()
+            else:
+                break
+            check_erased(stage, [files for files in saved if any(path[-1] == "tenant.json" for path in files)], old)
+        shutil.rmtree(folder)
+    assert step > 15
+
+
+def test_a_kms_that_keeps_a_key_leaves_everything_and_the_tenant_suspended(stage, tmp_path):
+    trap = KmsTrap(failing=True, only=("destroy_kek",))
+    with pytest.raises(KmsUnavailableError):
+        stage.eraser(kms=FaultKms(stage.world.kms, trap)).erase(TENANT, tmp_path / "receipt")
+    assert not (tmp_path / "receipt").exists()
+    assert stage.admission.catalog.tenant(TENANT).suspended
+    opens(stage, TENANT)
+    stage.eraser().erase(TENANT, tmp_path / "receipt")
+    assert TENANT not in stage.world.vault.tenants()
+
+
+def test_no_key_is_destroyed_that_another_tenant_names(stage, tmp_path):
+    files = stage.world.vault.keyring.files
+    files.put_tenant(OTHER, files.tenant(TENANT))
+    with pytest.raises(PreconditionError, match="globex's too"):
+        stage.eraser().erase(TENANT, tmp_path / "receipt")
+    assert KekState.DESTROYED not in {stage.world.kms.state(kek) for kek in stage.keks}
+
+
+def test_a_receipt_is_not_overwritten(stage, tmp_path):
+    (tmp_path / "receipt").write_text("mine")
+    with pytest.raises(AlreadyExistsError):
+        stage.eraser().erase(TENANT, tmp_path / "receipt")
+    opens(stage, TENANT)
+
+
+def test_by_command_with_a_receipt_that_anybody_checks(stage):
+    site = stage.site
+    world = site.config
+    receipt = site.folder / "receipt.json"
+    assert site.run("tenants", "erase", TENANT, "--receipt", receipt).code == 3
+    assert not receipt.exists()
+    body = site.done("tenants", "erase", TENANT, "--receipt", receipt, "--yes")
+    assert body["tenant"] == TENANT
+    assert not (world.store_dir / "tenants" / TENANT).exists()
+    assert [row["tenant"] for row in site.done("tenants", "list")["tenants"]] == [OTHER]
+    assert site.done("catalog", "rebuild")["tenants"] == 1
+    assert [row["tenant"] for row in site.done("tenants", "list")["tenants"]] == [OTHER]
+    ca = site.folder / OTHER / "ca.crt"
+    assert site.done("keys", "check-receipt", receipt, "--ca", ca)["tenant"] == TENANT
+    assert "not altered since" in site.run("keys", "check-receipt", receipt, "--ca", ca).out
+    altered = json.loads(receipt.read_text())
+    altered["body"]["points"] = 17
+    receipt.write_text(json.dumps(altered, sort_keys=True, separators=(",", ":")) + "\n")
+    error = site.refused(6, "keys", "check-receipt", receipt, "--ca", ca)
+    assert "signature does not fit" in error["message"]
+    assert "tenants erase" in site.run("audit", "show", "--json").out
