@@ -17,8 +17,11 @@ from common.clock import SystemClock
 from common.ids import AgentId, TenantId
 from common.wire.v1 import recovery_pb2_grpc as readers
 from common.wire.v1 import replication_pb2_grpc as services
+from target_appliance.audit.log import AuditLog
+from target_appliance.audit.recorder import Recorder
 from target_appliance.catalog.catalog import Catalog
 from target_appliance.identity.authn import Identity
+from target_appliance.identity.authority import Authority
 from target_appliance.identity.names import Role
 from target_appliance.kms.memory import MemoryKms
 from target_appliance.receive.allowance import Allowance
@@ -28,6 +31,7 @@ from target_appliance.recovery.vault import Vault
 from target_appliance.server.edge import Edge
 from target_appliance.server.limits import IdleWatch, StreamCap
 from target_appliance.server.recovery import RecoveryService
+from target_appliance.server.registrar import Registrar
 from target_appliance.server.replication import ReplicationService
 from target_appliance.server.rpc_policy import POLICY
 from target_appliance.store.port import Store
@@ -61,6 +65,10 @@ class Context:
     def abort_with_status(self, status: Any) -> None:
         self.status = status
         raise Aborted
+
+
+def _ignored(_entry: object, _what: object) -> None:
+    """Nobody is told how syncs end."""
 
 
 class _Quiet:
@@ -103,7 +111,7 @@ def handlers(folder: Path, store: Store) -> Iterator[Server]:
         catalog.add_tenant(TENANT)
         vault = Vault(store, MemoryKms(), clock)
         syncs, allowance = OpenSyncs(clock, catalog.renew), Allowance(catalog, clock)
-        desk = SyncDesk(vault, catalog, syncs, allowance, clock, park_seconds=0, ended=lambda _entry, _why: None)
+        desk = SyncDesk(vault, catalog, syncs, allowance, clock, park_seconds=0, committed=_ignored, ended=_ignored)
         watch = IdleWatch(clock, 60)
         made = Server(vault, desk, syncs)
         edge = Edge(
@@ -113,7 +121,18 @@ def handlers(folder: Path, store: Store) -> Iterator[Server]:
             clock,
             _Quiet(),  # type: ignore[arg-type]
         )
-        service = ReplicationService(vault, catalog, syncs, desk, watch=watch, clock=clock, streams=lambda _tenant: 4)
+        recorder = Recorder(AuditLog(folder / "audit", clock), clock)
+        authority = Authority.create(folder / "authority", "keysapart.test", clock)
+        service = ReplicationService(
+            vault,
+            catalog,
+            syncs,
+            desk,
+            watch=watch,
+            clock=clock,
+            streams=lambda _tenant: 4,
+            registrar=Registrar(authority, catalog, clock, recorder),
+        )
         services.add_ReplicationServicer_to_server(service, _catching(edge, made))
         readers.add_RecoveryServicer_to_server(RecoveryService(vault, catalog, watch), _catching(edge, made))
         yield made
