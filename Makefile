@@ -44,6 +44,7 @@ demo: setup ## two sites on this machine, an encrypted VM replicated, the source
 
 test: setup ## all tests, with branch coverage of the three packages held at 90 % or more
 	@scripts/need.sh tests qemu-img=qemu-utils softhsm2-util=softhsm2
+	$(PY) -m tests.lab openbao
 	$(PY) -m pytest -n $(JOBS) --dist worksteal --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
 
 lint: setup ## every check without a test run: style, types, imports, generated files, scripts, units, containers

@@ -83,11 +83,33 @@ class Pkcs11Settings(Section):
         return _require_one(self, "pin_file")
 
 
+class TransitSettings(Section):
+    """The Transit engine of OpenBao or HashiCorp Vault, over TLS and a token."""
+
+    endpoints: tuple[HostPort, ...] = Field(min_length=1)
+    """Tried in order; the one that answered is kept until it fails."""
+    server_name: str | None = None
+    """Name or address that the server's certificate must bear; default: the host of the endpoint."""
+    ca_file: ConfigPath
+    mount: str = Field(default="transit", pattern=r"^[A-Za-z0-9_-]+(?:/[A-Za-z0-9_-]+)*$")
+    """Path at which the engine is mounted."""
+    namespace: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]+(?:/[A-Za-z0-9_-]+)*$")
+    token_file: ConfigPath | None = None
+    """Read at every call, so that an agent of the server may renew it."""
+    credential: str | None = Field(default=None, pattern=_CREDENTIAL)
+    """Name of a systemd credential that holds the token."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        return _require_one(self, "token_file")
+
+
 class KmsSettings(Section):
     """Which key server, and how to reach it. There is no default: keys are never kept somewhere by accident."""
 
-    driver: Literal["kmip", "pkcs11", "embedded"]
+    driver: Literal["kmip", "transit", "pkcs11", "embedded"]
     kmip: KmipSettings | None = None
+    transit: TransitSettings | None = None
     pkcs11: Pkcs11Settings | None = None
     embedded: EmbeddedSettings | None = None
 

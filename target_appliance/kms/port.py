@@ -40,6 +40,8 @@ class WrappedKey:
     nonce: bytes
     ciphertext: bytes
     tag: bytes
+    key_version: int | None = None
+    """Which version of the KEK, at a server that counts them."""
 
 
 class Kms(Protocol):

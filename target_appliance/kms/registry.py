@@ -24,6 +24,12 @@ def create(settings: KmsSettings, clock: Clock) -> Kms:
         from target_appliance.kms.kmip.driver import KmipKms  # noqa: PLC0415
 
         return KmipKms(_described(settings.kmip), clock)
+    if settings.driver == "transit":
+        from target_appliance.kms.secret import read_token  # noqa: PLC0415
+        from target_appliance.kms.transit.driver import TransitKms  # noqa: PLC0415
+
+        transit = _described(settings.transit)
+        return TransitKms(transit, functools.partial(read_token, transit), clock)
     if settings.driver == "pkcs11":
         return _pkcs11(_described(settings.pkcs11))
     from target_appliance.kms.embedded import EmbeddedKms  # noqa: PLC0415

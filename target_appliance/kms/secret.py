@@ -1,16 +1,18 @@
 """Where drivers' secrets come from: a private file, or a systemd credential. Never from the configuration itself."""
 
 import os
+import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from common.errors import ConfigError
-from target_appliance.config import EmbeddedSettings, Pkcs11Settings
+from target_appliance.config import EmbeddedSettings, Pkcs11Settings, TransitSettings
 
 _SHORTEST_PASSPHRASE: Final = 12
 _LONGEST: Final = 4096
+_TOKEN: Final = re.compile(rb"[!-~]+")
 _FOLDER_VARIABLE: Final = "CREDENTIALS_DIRECTORY"
 
 
@@ -39,6 +41,18 @@ def read_pin(settings: Pkcs11Settings, environment: Mapping[str, str] = os.envir
         return pin.decode()
     except UnicodeDecodeError:
         raise _refused("PIN", path, "is not text", "write the PIN there, and nothing else") from None
+
+
+def read_token(settings: TransitSettings, environment: Mapping[str, str] = os.environ) -> str:
+    """The token for OpenBao or Vault, without the line's end.
+
+    Raises:
+        ConfigError: it cannot be read, others may read it, or it cannot be one.
+    """
+    token, path = _read("token", (settings.token_file, settings.credential), "kms.transit", environment)
+    if not _TOKEN.fullmatch(token):
+        raise _refused("token", path, "holds no token", "write the token there, and nothing else")
+    return token.decode("ascii")
 
 
 def _read(

@@ -97,6 +97,7 @@ class Entry:
             bytes.fromhex(members["nonce"]),
             bytes.fromhex(members["ciphertext"]),
             bytes.fromhex(members["tag"]),
+            None if members.get("key_version") is None else int(members["key_version"]),
         )
         return cls(parse_disk_key(members["disk"]), int(members["epoch"]), wrapped, kek.kms)
 
@@ -111,6 +112,7 @@ class Entry:
             "ciphertext": wrapped.ciphertext.hex(),
             "tag": wrapped.tag.hex(),
             **self.kek.members(),
+            **({} if wrapped.key_version is None else {"key_version": wrapped.key_version}),
         }
 
 

@@ -13,6 +13,7 @@ from target_appliance.kms.lazy import LazyKms
 from target_appliance.kms.memory import MemoryKms
 from target_appliance.kms.pkcs11.driver import Pkcs11Kms
 from target_appliance.kms.port import KekState
+from target_appliance.kms.transit.driver import TransitKms
 from tests.faults.kms import FaultKms
 from tests.lab import softhsm
 from tests.lab.kmip import KmipSite
@@ -99,6 +100,19 @@ def pkcs11(_site, _folder):
     )
 
 
+def transit(site, _folder):
+    doors = {
+        KekState.DEACTIVATED: site.deactivate,
+        KekState.COMPROMISED: site.deactivate,
+        KekState.DESTROYED: site.destroy,
+    }
+    return World(
+        TransitKms(site.settings(), lambda: site.token, SystemClock()),
+        lambda kek, state: doors[state](kek),
+        {KekState.COMPROMISED: KekState.DEACTIVATED},
+    )
+
+
 WORLDS = {
     "memory": memory,
     "faults": faults,
@@ -107,4 +121,5 @@ WORLDS = {
     "embedded": embedded,
     "kmip": kmip,
     "pkcs11": pkcs11,
+    "transit": transit,
 }

@@ -12,6 +12,7 @@ from common.errors import KeyNotUsableError
 from target_appliance.kms.port import ALGORITHM, GONE, KekState
 from tests.contracts.kms_worlds import WORLDS
 from tests.lab.kmip import KmipSite
+from tests.lab.openbao_site import OpenBaoSite
 
 DEK = bytes(range(32))
 BOUND_TO = b"keysapart/1/dek\0acme\0replica\0disk\0epoch"
@@ -23,10 +24,17 @@ def site(tmp_path_factory):
         yield running
 
 
+@pytest.fixture(scope="module")
+def openbao(tmp_path_factory):
+    with OpenBaoSite(tmp_path_factory.mktemp("openbao")) as running:
+        yield running
+
+
 @pytest.fixture(scope="module", params=WORLDS)
 def world(request, tmp_path_factory):
     """One for all tests, as in an appliance; each test has a KEK of its own."""
-    server = request.getfixturevalue("site") if request.param == "kmip" else None
+    servers = {"kmip": "site", "transit": "openbao"}
+    server = request.getfixturevalue(servers[request.param]) if request.param in servers else None
     made = WORLDS[request.param](server, tmp_path_factory.mktemp(request.param))
     yield made
     made.close()

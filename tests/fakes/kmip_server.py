@@ -30,15 +30,43 @@ Answer = Callable[[bytes, ssl.SSLSocket], None]
 """Takes a whole request; sends what it likes."""
 
 
+def _more(secure: ssl.SSLSocket, most: int) -> bytes:
+    piece = secure.recv(most)
+    if not piece:
+        raise ConnectionResetError("the client hung up in the middle")
+    return piece
+
+
+def read_kmip(secure: ssl.SSLSocket) -> bytes:
+    """One request; empty when the client hung up."""
+    request = secure.recv(8)
+    while request and len(request) < 8 + int.from_bytes(request[4:8], "big"):
+        request += _more(secure, 8 + int.from_bytes(request[4:8], "big") - len(request))
+    return request
+
+
+def read_http(secure: ssl.SSLSocket) -> bytes:
+    """One request; empty when the client hung up."""
+    request = secure.recv(4096)
+    while request and b"\r\n\r\n" not in request:
+        request += _more(secure, 4096)
+    head, _, body = request.partition(b"\r\n\r\n")
+    length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0] or 0)
+    while len(body) < length:
+        body += _more(secure, length - len(body))
+    return request[: len(head) + 4] + body
+
+
 class Rogue:
     """A TLS server on a loopback port that answers as told; ``requests`` counts what it was asked."""
 
-    def __init__(self, folder, answer: Answer, authority: Authority | None = None):
+    def __init__(self, folder, answer: Answer, authority: Authority | None = None, read=read_kmip):
         self.authority = authority or Authority("rogue", folder / "rogue-ca.crt")
         issued = self.authority.issue_server(folder / "rogue")
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(issued.certificate_file, issued.key_file)
         self.answer = answer
+        self._read = read
         self.requests: list[bytes] = []
         self.connections = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -81,13 +109,9 @@ class Rogue:
         with contextlib.suppress(OSError):
             secure.do_handshake()
             self.connections += 1
-            while header := secure.recv(8):
-                length = int.from_bytes(header[4:], "big")
-                body = b""
-                while len(body) < length:
-                    body += secure.recv(length - len(body))
-                self.requests.append(header + body)
-                self.answer(header + body, secure)
+            while request := self._read(secure):
+                self.requests.append(request)
+                self.answer(request, secure)
 
 
 def say(data: bytes) -> Answer:

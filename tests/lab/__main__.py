@@ -54,6 +54,8 @@ def _parser() -> argparse.ArgumentParser:
 
     made = commands.add_parser("build", help="build the vCenter and the VDDKs whose sources changed")
     made.set_defaults(run=_build)
+    bao = commands.add_parser("openbao", help="build OpenBao if its sources changed; only tests of its driver need it")
+    bao.set_defaults(run=lambda _: print(build.openbao()))
     return parser
 
 

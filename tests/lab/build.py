@@ -1,4 +1,4 @@
-"""Build the lab's vCenter and its VDDK, once for each state of their sources."""
+"""Build the lab's vCenter, its VDDK and its OpenBao, once for each state of their sources."""
 
 import fcntl
 import hashlib
@@ -14,6 +14,7 @@ from tests.lab.errors import BuildError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SOURCES = Path(__file__).parent / "vcenter"
+OPENBAO_SOURCES = Path(__file__).parent / "openbao"
 VDDK_SOURCES = Path(__file__).parent / "vddk"
 OLDEST_GO = (1, 25)
 _C_FLAGS = ("-std=gnu11", "-O2", "-g", "-fPIC", "-shared", "-fvisibility=hidden", "-Wall", "-Wextra", "-pthread")
@@ -27,6 +28,16 @@ def binary(folder: Path = REPOSITORY / "build") -> Path:
     """
     sources = [*SOURCES.glob("*.go"), SOURCES / "go.mod", SOURCES / "go.sum"]
     return _once(folder / "vcenter", sources, lambda program: _build(program, folder))
+
+
+def openbao(folder: Path = REPOSITORY / "build") -> Path:
+    """The lab's OpenBao in ``folder``, built first unless it is of the present sources: minutes, the first time.
+
+    Raises:
+        BuildError: no Go, no modules, or the sources do not compile.
+    """
+    sources = [*OPENBAO_SOURCES.glob("*.go"), OPENBAO_SOURCES / "go.mod", OPENBAO_SOURCES / "go.sum"]
+    return _once(folder / "openbao", sources, lambda program: _build(program, folder, OPENBAO_SOURCES, "OpenBao"))
 
 
 def vddk(release: str, folder: Path = REPOSITORY / "build") -> Path:
@@ -61,18 +72,18 @@ def _fingerprint(sources: list[Path]) -> str:
     return digest.hexdigest()
 
 
-def _build(program: Path, folder: Path) -> None:
+def _build(program: Path, folder: Path, sources: Path = SOURCES, what: str = "vCenter") -> None:
     environment = os.environ | {"CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false -mod=readonly -modcacherw -trimpath"}
     if not environment.get("HOME"):
         # A service account may have none, and Go then knows no place for its caches.
         environment |= {"GOCACHE": str(folder / "go-cache"), "GOPATH": str(folder / "go-path")}
     fresh = program.with_suffix(".new")
     command = [str(_go(folder)), "build", "-ldflags=-s -w", "-o", str(fresh), "."]
-    done = subprocess.run(command, cwd=SOURCES, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=sources, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         reason = " ".join(done.stderr.split())[-600:]
         raise BuildError(
-            f"The lab's vCenter cannot be built, check that Go's module proxy can be reached (go env GOPROXY): {reason}"
+            f"The lab's {what} cannot be built, check that Go's module proxy can be reached (go env GOPROXY): {reason}"
         )
     fresh.replace(program)
 

@@ -40,15 +40,17 @@ class KmipSite:
         port: loopback port held by the caller; None reserves one until ``close``.
         server_names: what the server's certificate is valid for.
         idle_seconds: idle connections are cut after so long.
+        days: how long the server's certificate lasts; negative for one that has expired.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  what a test may want otherwise
         self,
         folder: Path,
         name: str = "target",
         port: int | None = None,
         server_names: tuple[str, ...] = LOOPBACK,
         idle_seconds: float = 30.0,
+        days: int = 365,
     ) -> None:
         self._held = contextlib.ExitStack()
         self._folder = folder
@@ -58,7 +60,7 @@ class KmipSite:
         self.server_name = "localhost"
         self.authority = Authority(f"{name} site KMS authority", folder / "ca.crt")
         self.ca_file = self.authority.certificate_file
-        self._server = self.authority.issue_server(folder / "server", server_names)
+        self._server = self.authority.issue_server(folder / "server", server_names, days)
         self._client = self.authority.issue_client(folder / "client", f"{name}-appliance")
         self.certificate_file = self._client.certificate_file
         self.key_file = self._client.key_file

@@ -13,8 +13,8 @@ from common.ids import TenantId
 from target_appliance.config import KmipSettings
 from target_appliance.kms.kmip import messages
 from target_appliance.kms.kmip.messages import RefusedError
-from target_appliance.kms.kmip.pool import Deadlines, Pool
-from target_appliance.kms.kmip.transport import Identity
+from target_appliance.kms.link.connection import Identity, Receive
+from target_appliance.kms.link.pool import Deadlines, Pool
 from target_appliance.kms.port import ALGORITHM, GONE, KekState, WrappedKey
 from target_appliance.kms.software import NONCE_BYTES, TAG_BYTES, altered, kept, not_active
 
@@ -28,6 +28,10 @@ _STATES = {
 }
 _NEEDED = (Operation.CREATE, Operation.ACTIVATE, Operation.GET_ATTRIBUTES, Operation.ENCRYPT, Operation.DECRYPT)
 _DEK_BYTES = 32
+_UNREACHED = (
+    "check that the KMIP server runs, that the network lets the appliance through, and the certificates under "
+    "[kms.kmip]"
+)
 
 _log = log.get("kms")
 
@@ -42,7 +46,9 @@ class KmipKms:
     def __init__(self, settings: KmipSettings, clock: Clock, deadlines: Deadlines | None = None) -> None:
         identity = Identity(settings.ca_file, settings.certificate_file, settings.key_file)
         identity.context()  # shows wrong files at the start instead of at the first call
-        self._pool = Pool(settings.endpoints, settings.server_name, identity, clock, deadlines or Deadlines())
+        self._pool = Pool(
+            settings.endpoints, settings.server_name, identity, clock, deadlines or Deadlines(), next_step=_UNREACHED
+        )
         self._passed = False
         self.name = f"kmip {', '.join(settings.endpoints)}"
 
@@ -191,8 +197,8 @@ class KmipKms:
             raise not_active(kek_id, state)
 
     def _ask(self, operation: Operation, payload: Any, read: Any = None, *, repeatable: bool = True) -> Any:
-        def answer(received: bytes) -> Any:
-            decoded = messages.decode(received, operation)
+        def answer(receive: Receive) -> Any:
+            decoded = messages.decode(messages.receive_message(receive), operation)
             return decoded if read is None else read(decoded)
 
         return self._pool.call(messages.encode(operation, payload), answer, repeatable=repeatable)

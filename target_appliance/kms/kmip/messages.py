@@ -5,6 +5,7 @@
 """
 
 import logging
+import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,16 +15,18 @@ from kmip.core.factories.attributes import AttributeFactory
 from kmip.core.messages import contents, messages, payloads
 from kmip.core.utils import BytearrayStream
 
+from target_appliance.kms.link.connection import GarbledError, Receive, exactly
+
 VERSION = enums.KMIPVersion.KMIP_1_4
+_HEADER = struct.Struct(">3sBI")
+_RESPONSE_TAG = b"\x42\x00\x7b"
+_STRUCTURE = 1
+_LONGEST_ANSWER = 1 << 20
 _KEK_BITS = 256
 _TAG_BYTES = 16
 
 # Not on our path, but in the same process: PyKMIP's client would log whole messages at level debug.
 logging.getLogger("kmip").setLevel(logging.WARNING)
-
-
-class GarbledError(Exception):
-    """The answer is not the KMIP 1.4 message that was asked for; the text never quotes it."""
 
 
 class RefusedError(Exception):
@@ -45,6 +48,19 @@ def encode(operation: enums.Operation, payload: Any) -> bytes:
     stream = BytearrayStream()
     messages.RequestMessage(request_header=header, batch_items=[item]).write(stream, VERSION)
     return bytes(stream.buffer)
+
+
+def receive_message(receive: Receive) -> bytes:
+    """One message as the server sent it: three bytes tag, one byte type, four bytes length, then so many bytes.
+
+    Raises:
+        GarbledError: it is no KMIP response.
+    """
+    header = exactly(receive, _HEADER.size)
+    tag, kind, length = _HEADER.unpack(header)
+    if (tag, kind) != (_RESPONSE_TAG, _STRUCTURE) or length > _LONGEST_ANSWER:
+        raise GarbledError("its answer is not KMIP")
+    return header + exactly(receive, length)
 
 
 def decode(answer: bytes, operation: enums.Operation) -> Any:

@@ -5,7 +5,7 @@ import pytest
 from common.clock import SystemClock
 from target_appliance.config import KmipSettings
 from target_appliance.kms.kmip.driver import KmipKms
-from target_appliance.kms.kmip.pool import Deadlines
+from target_appliance.kms.link.pool import Deadlines
 from tests.lab.pki import Authority
 
 QUICK = Deadlines(connect=1.0, call=2.0, idle=25.0)

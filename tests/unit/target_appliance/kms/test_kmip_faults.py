@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from common.errors import ConfigError, KmsUnavailableError
 from target_appliance.kms.kmip import messages
 from target_appliance.kms.kmip.messages import GarbledError, RefusedError
-from target_appliance.kms.kmip.pool import Deadlines
+from target_appliance.kms.link.pool import Deadlines
 from target_appliance.kms.port import KekState
 from tests.contracts.kms_worlds import kmip_settings
 from tests.fakes.clock import ManualClock

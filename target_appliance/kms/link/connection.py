@@ -1,27 +1,28 @@
-"""One verified TLS connection to a KMIP server: a request out, an answer in, before a deadline.
-
-A message is TTLV: three bytes tag, one byte type, four bytes length, then so many bytes.
-"""
+"""One verified TLS connection to a key server: a request out, an answer in, before a deadline."""
 
 import contextlib
 import socket
 import ssl
-import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from common.address import HostPort, split
 from common.clock import Clock
 from common.errors import ConfigError
 
-_HEADER = struct.Struct(">3sBI")
-_RESPONSE_TAG = b"\x42\x00\x7b"
-_STRUCTURE = 1
-_LONGEST_ANSWER = 1 << 20
+T = TypeVar("T")
+Receive = Callable[[int], bytes]
+"""Takes how many bytes at most; returns at least one. Raises BrokenError, OSError."""
 
 
 class BrokenError(Exception):
     """The connection is of no use any more; the text says why, for people."""
+
+
+class GarbledError(Exception):
+    """The answer is not what was asked for; the text never quotes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +30,9 @@ class Identity:
     """Files that say whom we trust and who we are."""
 
     ca_file: Path
-    certificate_file: Path
-    key_file: Path
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+    """Both, or neither: then the server knows us by something else than TLS."""
 
     def context(self) -> ssl.SSLContext:
         """A context that verifies chain and name and speaks TLS 1.2 or newer; read anew, so that files may change.
@@ -44,6 +46,8 @@ class Identity:
             context.load_verify_locations(self.ca_file)
         except (OSError, ssl.SSLError) as error:
             raise _unusable(self.ca_file, error) from None
+        if self.certificate_file is None:
+            return context
         try:
             context.load_cert_chain(self.certificate_file, self.key_file, password=_refuse_to_prompt)
         except (OSError, ssl.SSLError, ValueError) as error:
@@ -85,20 +89,27 @@ class Connection:
             raise BrokenError(_describe(error)) from None
         return cls(endpoint, secure, clock)
 
-    def exchange(self, request: bytes, deadline: float) -> bytes:
-        """Send ``request`` and return the whole answer, header included.
+    def exchange(self, request: bytes, read: Callable[[Receive], T], deadline: float) -> T:
+        """Send ``request`` and return what ``read`` makes of the answer, which it must take whole.
 
         Raises:
-            BrokenError: the connection was cut, or the answer is not there at ``deadline``, or it is no KMIP answer.
+            BrokenError: the connection was cut, or the answer is not there at ``deadline``; or ``read`` says so.
         """
+        received = 0
+
+        def receive(most: int) -> bytes:
+            nonlocal received
+            self._secure.settimeout(_left(self._clock, deadline))
+            piece = self._secure.recv(most)
+            if not piece:
+                raise BrokenError("it cut the connection" + (" in the middle of an answer" if received else ""))
+            received += len(piece)
+            return piece
+
         try:
             self._secure.settimeout(_left(self._clock, deadline))
             self._secure.sendall(request)
-            header = self._receive(_HEADER.size, deadline)
-            tag, kind, length = _HEADER.unpack(header)
-            if (tag, kind) != (_RESPONSE_TAG, _STRUCTURE) or length > _LONGEST_ANSWER:
-                raise BrokenError("its answer is not KMIP")
-            return header + self._receive(length, deadline)
+            return read(receive)
         except OSError as error:
             raise BrokenError(_describe(error)) from None
 
@@ -107,15 +118,13 @@ class Connection:
         with contextlib.suppress(OSError):
             self._secure.close()
 
-    def _receive(self, wanted: int, deadline: float) -> bytes:
-        received = bytearray()
-        while len(received) < wanted:
-            self._secure.settimeout(_left(self._clock, deadline))
-            piece = self._secure.recv(wanted - len(received))
-            if not piece:
-                raise BrokenError("it cut the connection" + (" in the middle of an answer" if received else ""))
-            received += piece
-        return bytes(received)
+
+def exactly(receive: Receive, wanted: int) -> bytes:
+    """So many bytes. Raises as ``receive`` does."""
+    received = bytearray()
+    while len(received) < wanted:
+        received += receive(wanted - len(received))
+    return bytes(received)
 
 
 def _dial(host: str, port: int, clock: Clock, deadline: float) -> socket.socket:
@@ -163,7 +172,7 @@ def _refuse_to_prompt() -> str:
 def _unusable(path: Path, error: Exception) -> ConfigError:
     reason = (getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)).lower()
     return ConfigError(
-        f"the KMIP file {path} or its key cannot be used ({reason.replace('_', ' ')})",
+        f"the KMS file {path} or its key cannot be used ({reason.replace('_', ' ')})",
         subject=f"file {path}",
         next_step="put the PEM files there that the KMS administrator issued, the key without a passphrase",
     )

@@ -1,4 +1,4 @@
-"""Calls to a list of KMIP endpoints: connections kept for a while, one reconnect, failover, a deadline for the whole.
+"""Calls to a list of endpoints: connections kept for a while, one reconnect, failover, a deadline for the whole.
 
 Key servers and what stands before them cut idle connections, some after 30 seconds: ours are dropped after 25.
 """
@@ -12,8 +12,7 @@ from common import log
 from common.address import HostPort
 from common.clock import Clock
 from common.errors import KmsUnavailableError
-from target_appliance.kms.kmip.messages import GarbledError
-from target_appliance.kms.kmip.transport import BrokenError, Connection, Identity
+from target_appliance.kms.link.connection import BrokenError, Connection, GarbledError, Identity, Receive
 
 _KEPT = 4
 
@@ -43,23 +42,27 @@ class Pool:
         identity: Identity,
         clock: Clock,
         deadlines: Deadlines,
+        *,
+        next_step: str,
     ) -> None:
         self._endpoints = tuple(endpoints)
         self._server_name = server_name
         self._identity = identity
         self._clock = clock
         self._deadlines = deadlines
+        self._next_step = next_step
         self._lock = threading.Lock()
         self._idle: list[tuple[Connection, float]] = []
         self._preferred = 0
         self._closed = False
 
-    def call(self, request: bytes, read: Callable[[bytes], T], *, repeatable: bool = True) -> T:
+    def call(self, request: bytes, read: Callable[[Receive], T], *, repeatable: bool = True) -> T:
         """Send ``request`` and return what ``read`` makes of the answer.
 
         Args:
             request: a whole message.
-            read: raises GarbledError for bytes that are no answer.
+            read: takes the whole answer; raises GarbledError for bytes that are none, BrokenError for an endpoint that
+                another may stand in for.
             repeatable: False for what must not happen twice: then it is sent once, over a fresh connection.
 
         Raises:
@@ -76,7 +79,7 @@ class Pool:
             if connection is None:
                 continue
             try:
-                answer = read(connection.exchange(request, self._attempt_deadline(deadline)))
+                answer = connection.exchange(request, read, self._attempt_deadline(deadline))
             except (BrokenError, GarbledError) as error:
                 connection.close()
                 self._failed(connection.endpoint, str(error), failures)
@@ -87,7 +90,7 @@ class Pool:
             else:
                 self._keep(connection)
                 return answer
-        raise _unavailable(self._endpoints, failures)
+        raise self._unavailable(failures)
 
     def close(self) -> None:
         """Drop all kept connections; calls under way go on."""
@@ -129,7 +132,7 @@ class Pool:
         with self._lock:
             if self._endpoints[self._preferred] == endpoint:
                 self._preferred = (self._preferred + 1) % len(self._endpoints)
-        _log.debug("KMIP endpoint failed", endpoint=endpoint, reason=reason)
+        _log.debug("KMS endpoint failed", endpoint=endpoint, reason=reason)
 
     def _attempt_deadline(self, deadline: float) -> float:
         """A server that takes a request and stays silent must leave time to ask another one."""
@@ -145,12 +148,12 @@ class Pool:
         if not keep:
             connection.close()
 
-
-def _unavailable(endpoints: Sequence[HostPort], failures: dict[HostPort, str]) -> KmsUnavailableError:
-    reasons = "; ".join(f"{endpoint}: {failures.get(endpoint, 'not asked in time')}" for endpoint in endpoints)
-    return KmsUnavailableError(
-        f"the KMS does not answer properly ({reasons})",
-        subject=f"kms {endpoints[0]}",
-        next_step="check that the KMIP server runs, that the network lets the appliance through, and the certificates "
-        "under [kms.kmip]",
-    )
+    def _unavailable(self, failures: dict[HostPort, str]) -> KmsUnavailableError:
+        reasons = "; ".join(
+            f"{endpoint}: {failures.get(endpoint, 'not asked in time')}" for endpoint in self._endpoints
+        )
+        return KmsUnavailableError(
+            f"the KMS does not answer properly ({reasons})",
+            subject=f"kms {self._endpoints[0]}",
+            next_step=self._next_step,
+        )
