@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 
 from common.errors import AlreadyExistsError, DamagedError, KeyNotUsableError, KmsUnavailableError
@@ -173,3 +175,24 @@ def test_it_probes_and_closes_each(site):
     site.default.close, site.hsm.close = lambda: closed.append("default"), lambda: closed.append("hsm")
     directory.close()
     assert closed == ["default", "hsm"]
+
+
+class Counting(MemoryKms):
+    """Counts versions of its keys, as Transit does."""
+
+    def wrap(self, kek_id, dek, associated_data):
+        return dataclasses.replace(super().wrap(kek_id, dek, associated_data), key_version=7)
+
+    def unwrap(self, wrapped, associated_data):
+        assert wrapped.key_version == 7
+        return super().unwrap(wrapped, associated_data)
+
+
+def test_the_version_of_a_key_comes_back_to_the_server_that_counts_them():
+    store = MemoryStore()
+    keyring = Keyring(store, Counting())
+    keyring.require(ACME)
+    dek = keyring.ensure(ACME, REPLICA, [DISK])[DISK]
+    assert keyring.open(ACME, REPLICA, DISK, 1) == dek
+    (entry,) = small_file.read(store, f"{names.replica_folder(ACME, REPLICA)}/{names.REPLICA_FILE}")["keys"]
+    assert entry["key_version"] == 7
