@@ -177,3 +177,25 @@ def test_the_servers_certificate_is_renewed_while_it_serves(tmp_path: Path) -> N
     clock.advance((CA_LIFE - LEAF_LIFE).total_seconds())
     with pytest.raises(CertificateError, match="ca rotate"):
         shown.check()
+
+
+def test_grpc_is_handed_what_changed_once_and_never_the_same_again(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # gRPC 1.85 replaces what other handshakes are using whenever it is handed anything: under load it crashes.
+    fetches = []
+    real = grpc.dynamic_ssl_server_credentials
+
+    def seen(first: object, fetch: object, **more: object) -> object:
+        fetches.append(fetch)
+        return real(first, fetch, **more)
+
+    monkeypatch.setattr(grpc, "dynamic_ssl_server_credentials", seen)
+    shown = ServerCredentials(authority, ["localhost"], authority._clock)
+    shown.asking_clients()
+    shown.asking_nobody()
+    assert [fetch() for fetch in fetches] == [None, None]
+    again(authority).rotate()
+    first, second = ([fetch() for fetch in fetches] for _ in range(2))
+    assert None not in first
+    assert second == [None, None]
