@@ -21,7 +21,7 @@ LAB_READY := build/.lab-built
 LAB_SOURCES := $(wildcard tests/lab/vcenter/*.go tests/lab/vcenter/go.* tests/lab/vcenter/*/*.go tests/lab/vddk/*.[ch] \
 	tests/lab/build.py)
 
-.PHONY: help setup demo test lint bench fuzz deltas lab proto lock clean
+.PHONY: help setup demo test openbao lint bench fuzz deltas lab proto lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,8 +44,10 @@ demo: setup ## two sites on this machine, an encrypted VM replicated, the source
 
 test: setup ## all tests, with branch coverage of the three packages held at 90 % or more
 	@scripts/need.sh tests qemu-img=qemu-utils softhsm2-util=softhsm2
-	$(PY) -m tests.lab openbao
 	$(PY) -m pytest -n $(JOBS) --dist worksteal --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
+
+openbao: setup ## OpenBao from its Go modules, some minutes once; with it the tests of the Transit driver run too
+	$(PY) -m tests.lab openbao
 
 lint: setup ## every check without a test run: style, types, imports, generated files, scripts, units, containers
 	@scripts/need.sh --optional lint shellcheck=shellcheck systemd-analyze=systemd

@@ -48,7 +48,8 @@ check import-linter lint-imports
 check "generated protobuf" scripts/proto.sh --check
 for module in "${go_modules[@]}"; do
   check_with gofmt "gofmt $module" go_format "$module"
-  check_with go "go vet $module" go_vet "$module"
+  # OpenBao takes minutes to compile; where it was built for the tests, all of it is there already.
+  [[ $module == tests/lab/openbao && ! -x build/openbao ]] || check_with go "go vet $module" go_vet "$module"
 done
 check_with shellcheck shellcheck shellcheck "${shell_scripts[@]}"
 ((${#containerfiles[@]} == 0)) || check hadolint hadolint "${containerfiles[@]}"

@@ -30,6 +30,11 @@ def binary(folder: Path = REPOSITORY / "build") -> Path:
     return _once(folder / "vcenter", sources, lambda program: _build(program, folder))
 
 
+def has_openbao(folder: Path = REPOSITORY / "build") -> bool:
+    """Whether OpenBao was built; without it the tests of its driver are skipped, because building takes minutes."""
+    return (folder / "openbao").exists()
+
+
 def openbao(folder: Path = REPOSITORY / "build") -> Path:
     """The lab's OpenBao in ``folder``, built first unless it is of the present sources: minutes, the first time.
 
