@@ -33,8 +33,8 @@ import ctypes, sys, time
 from source_agent.disk_read.vddk.library import Disk, Library
 library, root, config, path, user, password, thumbprint, snapshot, mib = sys.argv[1:]
 loaded = Library(library, root, config, lambda level, text: None)
-opened = Disk(loaded, dict(vm="vm-1", server="vc", port=443, user=user, password=password, thumbprint=thumbprint,
-                           snapshot=snapshot, mode="nbdssl", path=path))
+opened = Disk(loaded, dict(vm="vm-1", server="vc", port=443, data_port=902, user=user, password=password,
+                           thumbprint=thumbprint, snapshot=snapshot, mode="nbdssl", path=path))
 buffer = ctypes.create_string_buffer(1 << 20)
 address = ctypes.addressof(buffer)
 began = time.monotonic()

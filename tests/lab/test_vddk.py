@@ -15,8 +15,8 @@ import ctypes, os, sys, threading
 from source_agent.disk_read.vddk.library import Disk, Library, VixFailure
 path, root = sys.argv[1:]
 heard = []
-values = dict(vm="vm-1", server="vc", port=443, user={USER!r}, password={PASSWORD!r}, thumbprint={THUMBPRINT!r},
-              snapshot="snapshot-47", mode="nbdssl", path="[ds] web01/web01.vmdk")
+values = dict(vm="vm-1", server="vc", port=443, data_port=902, user={USER!r}, password={PASSWORD!r},
+              thumbprint={THUMBPRINT!r}, snapshot="snapshot-47", mode="nbdssl", path="[ds] web01/web01.vmdk")
 def library():
     return Library(path, root, path, lambda level, text: heard.append((threading.get_ident(), level, text)))
 def opened(**changes):
