@@ -10,7 +10,7 @@ import pytest
 
 from tests.fuzz.targets import FOUND, TARGETS, inputs
 
-SECONDS = int(os.environ.get("KEYSAPART_FUZZ_SECONDS", "10"))
+SECONDS = int(os.environ.get("KEYSAPART_FUZZ_SECONDS", "5"))
 """For each parser; ``make fuzz`` takes longer."""
 FEWEST = 1000
 """Inputs that must have been tried, so that a fuzzer which does nothing does not pass."""
