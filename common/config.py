@@ -24,7 +24,10 @@ def _resolve(value: Any, info: ValidationInfo) -> Any:
     if not isinstance(value, str) or not value:
         raise ValueError("must be a path in quotes")
     folder: Path = (info.context or {}).get(FOLDER, Path())
-    return folder / Path(value).expanduser()
+    try:
+        return folder / Path(value).expanduser()
+    except RuntimeError:
+        raise ValueError("names the home folder of a user who has none") from None
 
 
 ConfigPath = Annotated[Path, BeforeValidator(_resolve)]
