@@ -27,6 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("name", choices=sorted(TARGETS))
     parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=0, help="of the search; 0 for another one each time")
     parser.add_argument("--out", type=Path, help="keeps what was found; default: a new folder")
     options = parser.parse_args()
     folder = options.out or Path(tempfile.mkdtemp(prefix=f"fuzz-{options.name}-"))
@@ -41,6 +42,7 @@ def main() -> None:
         [
             sys.argv[0],
             f"-max_total_time={options.seconds}",
+            f"-seed={options.seed}",
             f"-max_len={MOST_BYTES}",
             "-rss_limit_mb=0",  # it reads a peak that is inherited from whoever started us
             f"-timeout={HANG_SECONDS}",
