@@ -5,8 +5,8 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 
 PY := .venv/bin/python
-# Tests in parallel; the machine's processors by default.
-JOBS ?= $(shell nproc)
+# Tests in parallel: one more than the machine's processors, because some wait.
+JOBS ?= $(shell expr $$(nproc) + 1)
 # Where `make lab` keeps its files.
 LAB ?= build/lab
 # Parsers of `make fuzz`, and for how long each.

@@ -24,7 +24,7 @@ from tests.lab.guest import GuestDisk
 from tests.lab.site import Lab
 from tests.second_reader.reader import Replica
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("uncovered")]
 
 DISK_MIB = 8
 DELTAS = 20

@@ -16,7 +16,7 @@ from tests.end_to_end.ledger import Ledger
 from tests.end_to_end.pair import Pair
 from tests.end_to_end.waiting import until
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(900), pytest.mark.usefixtures("uncovered")]
 
 KILLS = 20
 VM = "web01"

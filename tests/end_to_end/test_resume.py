@@ -16,7 +16,7 @@ from tests.end_to_end.pair import Pair
 from tests.end_to_end.refusing import ended, sentence, syncing, unharmed
 from tests.end_to_end.waiting import until
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(900), pytest.mark.usefixtures("uncovered")]
 
 MIB = 1 << 20
 MOST = 1.10
