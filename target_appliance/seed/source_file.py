@@ -58,6 +58,8 @@ class SourceFile(Closing):
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
         """Fill ``buffer``. Raises InvalidInputError."""
+        if offset + len(buffer) > self.size:
+            raise refuse(self.path, f"it ends at byte {self.size}, before the disk does")
         while buffer:
             with self._translated():
                 count = os.preadv(self._descriptor, [buffer], offset)

@@ -27,6 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("name", choices=sorted(TARGETS))
     parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--runs", type=int, default=-1, help="inputs after which it ends even before")
     parser.add_argument("--seed", type=int, default=0, help="of the search; 0 for another one each time")
     parser.add_argument("--out", type=Path, help="keeps what was found; default: a new folder")
     options = parser.parse_args()
@@ -43,6 +44,7 @@ def main() -> None:
             sys.argv[0],
             f"-max_total_time={options.seconds}",
             f"-seed={options.seed}",
+            f"-runs={options.runs}",
             f"-max_len={MOST_BYTES}",
             "-rss_limit_mb=0",  # it reads a peak that is inherited from whoever started us
             f"-timeout={HANG_SECONDS}",
