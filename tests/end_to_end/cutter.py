@@ -40,12 +40,13 @@ class Cutter(Relay):
 
     def _cut(self) -> None:
         self.cuts += 1
-        self._left = self._every
         self.down = self.down or not self._rises
-        for one in tuple(self._open):
+        # Taken at once: who hangs up here connects anew at once, and is not of this cut.
+        with self._lock:
+            gone, self._open = self._open, []
+        for one in gone:
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
-        self._open.clear()
 
     def _pass(self, source: socket.socket, sink: socket.socket, outward: bool) -> None:
         with contextlib.suppress(OSError):
@@ -58,10 +59,13 @@ class Cutter(Relay):
                         data = data[: self._left]
                         self.to_target += len(data)
                         self._left -= len(data)
-                        cut = self._left == 0
+                        if cut := self._left == 0:
+                            self._left = self._every
                 sink.sendall(data)
                 if cut:
+                    # What was left of the data is lost with this connection, so nothing may follow on it.
                     self._cut()
+                    break
         for end in (source, sink):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)

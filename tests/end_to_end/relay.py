@@ -79,8 +79,9 @@ class Relay:
             far.settimeout(None)
             for end in (near, far):
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._open += [near, far]
-            self.connections += 1
+            with self._lock:
+                self._open += [near, far]
+                self.connections += 1
             self._start(self._pass, near, far, True)
             self._start(self._pass, far, near, False)
 
