@@ -24,7 +24,9 @@ def clear_unfinished(vsphere: VSphere, agent: AgentId, state_dir: Path, pending:
         if pending(vm):
             continue
         try:
-            with vm_lock(state_dir, vm, vm):
+            with vm_lock(state_dir, vm, vm) as left:
+                if not left:  # it ended well meanwhile, and its next sync is not to find the VM taken
+                    continue
                 removed = _clear(vsphere, agent, vm)
                 in_flight.forget(state_dir, vm)
         except BusyError:

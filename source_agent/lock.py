@@ -15,8 +15,8 @@ from common.ids import ReplicaId, parse_replica
 
 
 @contextmanager
-def vm_lock(state_dir: Path, vm: ReplicaId, name: str) -> Iterator[None]:
-    """Hold the VM ``name`` with id ``vm`` for this process.
+def vm_lock(state_dir: Path, vm: ReplicaId, name: str) -> Iterator[bool]:
+    """Hold the VM ``name`` with id ``vm`` for this process; yields whether the sync before did not end well.
 
     Raises:
         BusyError: another process on this machine is syncing it.
@@ -41,9 +41,10 @@ def vm_lock(state_dir: Path, vm: ReplicaId, name: str) -> Iterator[None]:
                 subject=f"vm {name}",
                 next_step="wait until it is done, or end that process",
             ) from None
+        left = os.fstat(handle).st_size > 0
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
-        yield
+        yield left
         os.ftruncate(handle, 0)
     finally:
         os.close(handle)
