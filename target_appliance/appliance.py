@@ -79,7 +79,8 @@ def serve(
         behind = Behind(vault, catalog, authority, clock, config.limits, park_seconds, shown, recorder)
         if config.listen.enrollment is not None:
             registrar = Registrar(authority, catalog, clock, recorder)
-            life.enter_context(enrollment_port(registrar, config.listen.enrollment, shown.asking_nobody()))
+            asking_nobody = shown.asking_nobody()
+            life.enter_context(enrollment_port(registrar, config.listen.enrollment, asking_nobody, config.state_dir))
         port = life.enter_context(data_port(behind, config.listen.data))
         apart = (*kms.named_probes, "certificate")
         checks = {

@@ -43,7 +43,7 @@ class Attempts:
         Raises:
             LimitExceededError: it, or everybody together, failed too often.
         """
-        address = _address(peer)
+        address = address_of(peer)
         self._take(address)
         try:
             yield
@@ -87,7 +87,7 @@ class _Bucket:
         self.filled = now
 
 
-def _address(peer: str) -> str:
+def address_of(peer: str) -> str:
     """The part of an address that one stranger has: an IPv4 address, or an IPv6 network of 64 bits."""
     kind, _, rest = peer.partition(":")
     host = rest.rpartition(":")[0]

@@ -22,6 +22,7 @@ FILES_ELSEWHERE = {
     "target_appliance/kms/secret.py": "passphrase and PIN",
     "target_appliance/seed/source_file.py": "images that the operator brought, only read",
     "target_appliance/tenant_trust.py": "the bundle that the operator brought, only read",
+    "target_appliance/server/enrollment.py": "the socket behind its door, in state_dir",
     "target_appliance/set_up.py": "init and tenants add: state_dir and the agent's files",
 }
 FILE_FUNCTIONS = {"open", "os", "shutil", "tempfile", "io"}

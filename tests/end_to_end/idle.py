@@ -20,7 +20,7 @@ END_STREAM, END_HEADERS = 1, 4
 MESSAGE = b"\x00" + struct.pack(">I", 1 << 20)
 """gRPC's head of a message that will be a MiB long, and never comes."""
 CALLS_PER_CONNECTION = 100
-WRITE, DESCRIBE = "WriteDisk", "DescribeReplica"
+WRITE, DESCRIBE = "/keysapart.v1.Replication/WriteDisk", "/keysapart.v1.Replication/DescribeReplica"
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
@@ -28,12 +28,12 @@ def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
     return struct.pack(">I", len(payload))[1:] + bytes((kind, flags)) + struct.pack(">I", stream) + payload
 
 
-def headers(method: str) -> bytes:
+def headers(path: str) -> bytes:
     """Headers of a gRPC call, every one spelt out."""
     told = {
         ":method": "POST",
         ":scheme": "https",
-        ":path": f"/keysapart.v1.Replication/{method}",
+        ":path": path,
         ":authority": "localhost",
         "te": "trailers",
         "content-type": "application/grpc",
@@ -51,7 +51,12 @@ class Held:
 
     connect: Callable[[], socket.socket]
     calls: int = 0
-    method: str = WRITE
+    path: str = WRITE
+    message: bytes = MESSAGE + bytes(1 << 10)
+    at_once: int = 0
+    """Bytes that each call begins with."""
+    later: int = 1
+    """Bytes at each beat."""
     link: socket.socket | None = None
     made: int = 0
     """Connections and calls so far."""
@@ -101,11 +106,14 @@ class Held:
     def _trickle(self) -> None:
         assert self.link is not None
         for call, sent in self._sent.items():
-            self.link.send(frame(DATA, 0, call, (MESSAGE + bytes(1 << 10))[sent : sent + 1]))
-            self._sent[call] += 1
+            if piece := self.message[sent : sent + self.later]:
+                self.link.send(frame(DATA, 0, call, piece))
+                self._sent[call] += len(piece)
         while len(self._sent) < self.calls:
-            self.link.send(frame(HEADERS, END_HEADERS, self._next, headers(self.method)))
-            self._sent[self._next] = 0
+            self.link.send(frame(HEADERS, END_HEADERS, self._next, headers(self.path)))
+            if self.at_once:
+                self.link.send(frame(DATA, 0, self._next, self.message[: self.at_once]))
+            self._sent[self._next] = self.at_once
             self._next += 2
             self.made += 1
 
@@ -153,8 +161,15 @@ def idle(pair: Pair, agent: Path, each: int) -> Iterator[Idle]:
         return context.wrap_socket(tcp(), server_hostname="127.0.0.1")
 
     held = [Held(tcp) for _ in range(each)] + [Held(tls) for _ in range(each)]
-    for method in (WRITE, DESCRIBE):
-        held += [Held(tls, CALLS_PER_CONNECTION, method) for _ in range(each // CALLS_PER_CONNECTION)]
+    for path in (WRITE, DESCRIBE):
+        held += [Held(tls, CALLS_PER_CONNECTION, path) for _ in range(each // CALLS_PER_CONNECTION)]
+    with kept_up(held) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def kept_up(held: list[Held]) -> Iterator[Idle]:
+    """Hold them while the block runs; all were made once when it begins."""
     made = Idle(held)
     thread = threading.Thread(target=made.run)
     made.beat()

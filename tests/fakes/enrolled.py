@@ -69,5 +69,5 @@ def enrolling(folder: Path, clock: Clock, rates: Rates = GENEROUS) -> Iterator[E
         catalog.add_tenant("acme")
         registrar = Registrar(authority, catalog, clock, Recorder(AuditLog(folder / "audit", clock), clock))
         shown = ServerCredentials(authority, ["localhost", "127.0.0.1"], clock).asking_nobody()
-        port = life.enter_context(enrollment_port(registrar, "127.0.0.1:0", shown, rates))
+        port = life.enter_context(enrollment_port(registrar, "127.0.0.1:0", shown, folder, rates))
         yield Enrolled(registrar, port.port)

@@ -75,7 +75,9 @@ def test_who_shows_the_right_authority_without_its_key_is_not_told_the_token(
     shown = ServerCredentials(copied, ["localhost"], SystemClock()).asking_nobody()
     token = enrolled.token()
     with (
-        enrollment_port(replace(enrolled.registrar, authority=copied), "127.0.0.1:0", shown) as port,
+        enrollment_port(
+            replace(enrolled.registrar, authority=copied), "127.0.0.1:0", shown, tmp_path / "thief"
+        ) as port,
         pytest.raises(CertificateError, match="does not count"),
     ):
         pair(replace(enrolled.line(token), address=f"localhost:{port.port}"))
