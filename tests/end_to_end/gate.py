@@ -64,12 +64,18 @@ class Gate(Relay):
 @contextlib.contextmanager
 def gated(lab: Lab) -> Iterator[Gate]:
     """The lab's agent speaks through a gate for the length of the block."""
+    with Gate(lab.data_port) as gate, aside(lab, gate):
+        yield gate
+
+
+@contextlib.contextmanager
+def aside(lab: Lab, relay: Relay) -> Iterator[None]:
+    """The lab's agent is told the relay's address for the length of the block."""
     before = lab.agent_toml.read_text()
-    with Gate(lab.data_port) as gate:
-        direct = f'"127.0.0.1:{lab.data_port}"'
-        assert direct in before
-        lab.agent_toml.write_text(before.replace(direct, f'"127.0.0.1:{gate.port}"'))
-        try:
-            yield gate
-        finally:
-            lab.agent_toml.write_text(before)
+    direct = f'"127.0.0.1:{lab.data_port}"'
+    assert direct in before
+    lab.agent_toml.write_text(before.replace(direct, f'"127.0.0.1:{relay.port}"'))
+    try:
+        yield
+    finally:
+        lab.agent_toml.write_text(before)

@@ -30,16 +30,18 @@ PROTECT = '[[protect]]\nvms = [{vms}]\nrpo = "{rpo}"\n'
 
 
 class Running:
-    """The agent as a process; its log is a file beside the lab."""
+    """The agent as a process; its log is a file beside the lab. ``schedule`` are further lines of that section."""
 
-    def __init__(self, pair, metrics, health, rpo="10m", vms='"web*", "plain*"'):
+    def __init__(
+        self, pair, metrics, health, *, rpo="10m", vms='"web*", "plain*"', schedule="", command=(BIN / "source-agent",)
+    ):
         self.pair = pair
         self.metrics_port, self.health_port = metrics, health
         self.toml = pair.lab.agent_toml
         self.log = pair.folder / "agent.log"
         text = self.toml.read_text()
         self.toml.write_text(
-            f'{text}\n{PROTECT.format(rpo=rpo, vms=vms)}\n[schedule]\nstop_grace = "1s"\n'
+            f'{text}\n{PROTECT.format(rpo=rpo, vms=vms)}\n[schedule]\nstop_grace = "1s"\n{schedule}\n'
             f'[observe]\nmetrics = "127.0.0.1:{metrics}"\nhealth = "127.0.0.1:{health}"\n'
         )
         self.manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -47,7 +49,7 @@ class Running:
         self.manager.settimeout(60)
         with self.log.open("wb") as sink:
             self.process = subprocess.Popen(
-                [BIN / "source-agent", "--config", self.toml, "run"],
+                [*command, "--config", self.toml, "run"],
                 stdout=sink,
                 stderr=sink,
                 env={**os.environ, "NOTIFY_SOCKET": str(pair.folder / "notify")},
