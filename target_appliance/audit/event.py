@@ -48,6 +48,10 @@ class What(enum.StrEnum):
     """An audited RPC that has no word of its own."""
 
     KEK_CREATED = "kek-created"
+    KEK_CLAIMED = "kek-claimed"
+    """The KMS wrapped what shows from then on that the KEK is the tenant's."""
+    KEK_SHOWN = "kek-shown"
+    """It unwrapped that again: the KEK is the tenant's."""
     KEK_DESTROYED = "kek-destroyed"
     DEK_WRAPPED = "dek-wrapped"
     DEK_UNWRAPPED = "dek-unwrapped"

@@ -4,7 +4,7 @@ from common.ids import TenantId
 from target_appliance.audit.event import BEGUN, Event, Fact, What, Who
 from target_appliance.audit.log import AuditLog
 from target_appliance.kms.port import KekState, Kms, WrappedKey
-from target_appliance.seal.keys import wrapped_for
+from target_appliance.seal.keys import proof_for, wrapped_for
 
 
 class AuditedKms:
@@ -46,23 +46,24 @@ class AuditedKms:
     def wrap(self, kek_id: str, dek: bytes, associated_data: bytes) -> WrappedKey:
         """See Kms."""
         wrapped = self._kms.wrap(kek_id, dek, associated_data)
-        self._tell(What.DEK_WRAPPED, kek_id, associated_data)
+        self._tell(What.DEK_WRAPPED, What.KEK_CLAIMED, kek_id, associated_data)
         return wrapped
 
     def unwrap(self, wrapped: WrappedKey, associated_data: bytes) -> bytes:
         """See Kms."""
         value = self._kms.unwrap(wrapped, associated_data)
-        self._tell(What.DEK_UNWRAPPED, wrapped.kek_id, associated_data)
+        self._tell(What.DEK_UNWRAPPED, What.KEK_SHOWN, wrapped.kek_id, associated_data)
         return value
 
     def close(self) -> None:
         """See Kms."""
         self._kms.close()
 
-    def _tell(self, what: What, kek_id: str, context: bytes) -> None:
-        who, whose = self._log.who, wrapped_for(context)
+    def _tell(self, what: What, of_kek: What, kek_id: str, context: bytes) -> None:
+        who, whose, tenant = self._log.who, wrapped_for(context), proof_for(context)
         facts: dict[str, Fact] = {}
-        if whose is not None:
-            facts = {"replica": whose.replica, "disk": whose.disk, "epoch": whose.epoch}
-        tenant = None if whose is None else whose.tenant
+        if tenant is not None:
+            what = of_kek
+        elif whose is not None:
+            tenant, facts = whose.tenant, {"replica": whose.replica, "disk": whose.disk, "epoch": whose.epoch}
         self._log.append(Event(what, Who(who.role, who.actor, tenant), f"kek {kek_id}", facts=facts))

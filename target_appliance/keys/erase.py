@@ -14,7 +14,7 @@ from common.ids import TenantId
 from common.private_file import write_file
 from target_appliance.admission import Admission
 from target_appliance.identity.signing import Signer
-from target_appliance.keys.rotate import require_no_other, wrapped_under
+from target_appliance.keys.rotate import require_own, wrapped_under
 from target_appliance.kms.port import GONE
 from target_appliance.recovery import names, small_file
 from target_appliance.recovery.key_files import ChosenKek
@@ -60,7 +60,7 @@ class Eraser:
         Raises:
             NotFoundError: there is no such tenant.
             AlreadyExistsError: ``receipt`` exists.
-            PreconditionError: another tenant has a KEK of this one.
+            PreconditionError: another tenant has a KEK of this one, or nothing shows that one is this tenant's.
             KmsUnavailableError: the KMS does not destroy a KEK; what it wraps stays, and the tenant is suspended.
             KeyNotUsableError: the configuration lacks the tenant's KMS.
         """
@@ -72,6 +72,8 @@ class Eraser:
             self.admission.suspend(tenant)
         with self.vault.keyring.files.locked(tenant):
             marked = self._marked(tenant) or self._mark(tenant)
+            for kek in marked.keks:  # asked again: the mark lies in the store too
+                require_own(self.vault, tenant, kek)
             for kek in marked.keks:
                 self.vault.keyring.directory.of(kek.kms).destroy_kek(kek.kek_id)
             self._purge(tenant)
@@ -102,8 +104,6 @@ class Eraser:
         keys = self.vault.keyring.files.tenant(tenant)
         under = wrapped_under(self.vault, tenant)
         keks = tuple(dict.fromkeys((*(() if keys is None else keys.all), *under)))
-        for kek in keks:
-            require_no_other(self.vault, tenant, kek)
         replicas = self.vault.replicas(tenant)
         points = sum(len(self.vault.point_numbers(tenant, replica)) for replica in replicas)
         began = int(self.clock.now().timestamp())

@@ -10,6 +10,7 @@ from typing import Any
 
 from common.errors import PreconditionError
 from common.ids import TenantId
+from target_appliance.kms.port import KekState
 from target_appliance.recovery.key_files import ChosenKek
 from target_appliance.recovery.vault import Vault
 
@@ -62,7 +63,9 @@ def rotate_kek(
     """
     keyring = vault.keyring
     with keyring.files.locked(tenant):
-        went_on = unfinished(vault, tenant)
+        # Going on under a key that is not shown to be the tenant's would end where it began.
+        chosen = keyring.chosen(tenant)
+        went_on = chosen is not None and unfinished(vault, tenant) and keyring.proofs.shown(tenant, chosen)
         if not went_on:
             keyring.new_kek(tenant)
     replicas = vault.replicas(tenant)
@@ -95,7 +98,8 @@ def destroy_retired(vault: Vault, tenant: TenantId) -> tuple[ChosenKek, ...]:
     """Destroy the KEKs that were the tenant's before; returns them. What was destroyed when it fails stays so.
 
     Raises:
-        PreconditionError: something is still wrapped under one, or another tenant names it.
+        PreconditionError: something is still wrapped under one, another tenant names it, or nothing shows that it was
+            this tenant's.
         KmsUnavailableError: the KMS does not answer, or keeps one.
     """
     files = vault.keyring.files
@@ -111,7 +115,7 @@ def destroy_retired(vault: Vault, tenant: TenantId) -> tuple[ChosenKek, ...]:
                     subject=f"kek {kek.kek_id}",
                     next_step=f"run target-appliance keys rotate-kek {tenant} again",
                 )
-            require_no_other(vault, tenant, kek)
+            require_own(vault, tenant, kek)
         for kek in keys.retired:
             vault.keyring.directory.of(kek.kms).destroy_kek(kek.kek_id)
             left = files.tenant(tenant) or keys
@@ -119,8 +123,13 @@ def destroy_retired(vault: Vault, tenant: TenantId) -> tuple[ChosenKek, ...]:
         return keys.retired
 
 
-def require_no_other(vault: Vault, tenant: TenantId, kek: ChosenKek) -> None:
-    """Return if no other tenant names the KEK. Raises PreconditionError."""
+def require_own(vault: Vault, tenant: TenantId, kek: ChosenKek) -> None:
+    """Return if no other tenant names the KEK and it is shown to be this one's, or is not Active and cannot be asked.
+
+    Raises:
+        PreconditionError: it may be another's.
+        KmsUnavailableError: the KMS does not say.
+    """
     for other in vault.tenants():
         keys = vault.keyring.files.tenant(other)
         if other != tenant and keys is not None and kek in keys.all:
@@ -129,3 +138,10 @@ def require_no_other(vault: Vault, tenant: TenantId, kek: ChosenKek) -> None:
                 subject=f"kek {kek.kek_id}",
                 next_step=f"run target-appliance keys rotate-kek {other} first",
             )
+    keyring = vault.keyring
+    if keyring.directory.of(kek.kms).state(kek.kek_id) is KekState.ACTIVE and not keyring.proofs.shown(tenant, kek):
+        raise PreconditionError(
+            f"nothing shows that key {kek.kek_id} is tenant {tenant}'s, so it is not destroyed",
+            subject=f"kek {kek.kek_id}",
+            next_step="if your records say that it is, destroy it at the KMS, then run the command again",
+        )

@@ -6,11 +6,11 @@ replaced whole.
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from common.errors import InvalidInputError, KeyNotUsableError, NotFoundError
-from common.ids import DiskKey, ReplicaId, TenantId, parse_disk_key
+from common.ids import DiskKey, ReplicaId, TenantId, parse_disk_key, parse_replica
 from target_appliance.kms.directory import DEFAULT
 from target_appliance.kms.port import WrappedKey
 from target_appliance.recovery import names, small_file
@@ -24,18 +24,21 @@ class ChosenKek:
     kms: str | None
     """Name of the KMS; None for the default one."""
     kek_id: str
+    proof: WrappedKey | None = field(default=None, compare=False)
+    """What shows that it is the tenant's (see key_proof.py); None where a release before this chose it."""
 
-    def members(self) -> dict[str, str]:
+    def members(self) -> dict[str, Any]:
         """For a file; the default KMS has no name."""
-        return {"kek_id": self.kek_id} if self.kms is None else {"kek_id": self.kek_id, "kms": self.kms}
+        name = {"kek_id": self.kek_id} if self.kms is None else {"kek_id": self.kek_id, "kms": self.kms}
+        return name if self.proof is None else {**name, "proof": _members(self.proof)}
 
     @classmethod
     def parse(cls, members: dict[str, Any]) -> "ChosenKek":
-        """Raises ValueError, KeyError."""
+        """Raises ValueError, KeyError, TypeError."""
         kek_id, kms = members["kek_id"], members.get("kms", DEFAULT)
         if not isinstance(kek_id, str) or not isinstance(kms, str | None):
             raise ValueError("names are text")  # noqa: TRY004  one error for all that a file cannot be
-        return cls(kms, kek_id)
+        return cls(kms, kek_id, _parse(members["proof"], kek_id) if "proof" in members else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,29 +94,11 @@ class Entry:
     def parse(cls, members: dict[str, Any]) -> "Entry":
         """Raises ValueError, KeyError, TypeError."""
         kek = ChosenKek.parse(members)
-        wrapped = WrappedKey(
-            kek.kek_id,
-            str(members["algorithm"]),
-            bytes.fromhex(members["nonce"]),
-            bytes.fromhex(members["ciphertext"]),
-            bytes.fromhex(members["tag"]),
-            None if members.get("key_version") is None else int(members["key_version"]),
-        )
-        return cls(parse_disk_key(members["disk"]), int(members["epoch"]), wrapped, kek.kms)
+        return cls(parse_disk_key(members["disk"]), int(members["epoch"]), _parse(members, kek.kek_id), kek.kms)
 
     def members(self) -> dict[str, Any]:
         """For the file."""
-        wrapped = self.wrapped
-        return {
-            "disk": self.disk,
-            "epoch": self.epoch,
-            "algorithm": wrapped.algorithm,
-            "nonce": wrapped.nonce.hex(),
-            "ciphertext": wrapped.ciphertext.hex(),
-            "tag": wrapped.tag.hex(),
-            **self.kek.members(),
-            **({} if wrapped.key_version is None else {"key_version": wrapped.key_version}),
-        }
+        return {"disk": self.disk, "epoch": self.epoch, **_members(self.wrapped), **self.kek.members()}
 
 
 class KeyFiles:
@@ -150,6 +135,10 @@ class KeyFiles:
         self._store.make_folder(folder)
         small_file.replace(self._store, folder, names.TENANT_FILE, members)
 
+    def replicas(self, tenant: TenantId) -> tuple[ReplicaId, ...]:
+        """The tenant's replicas, sorted; what is called otherwise is none."""
+        return tuple(names.parsed(self._store.names(names.replicas_folder(tenant)), parse_replica))
+
     def entries(self, tenant: TenantId, replica: ReplicaId) -> list[Entry]:
         """A replica's wrapped DEKs; none when it has no file. Raises DamagedError."""
         path = f"{names.replica_folder(tenant, replica)}/{names.REPLICA_FILE}"
@@ -171,6 +160,29 @@ class KeyFiles:
         keys = [entry.members() for entry in sorted(entries, key=order)]
         members = {"tenant": tenant, "replica": replica, "keys": keys}
         small_file.replace(self._store, folder, names.REPLICA_FILE, members)
+
+
+def _members(wrapped: WrappedKey) -> dict[str, Any]:
+    """For a file, which names the KEK elsewhere."""
+    return {
+        "algorithm": wrapped.algorithm,
+        "nonce": wrapped.nonce.hex(),
+        "ciphertext": wrapped.ciphertext.hex(),
+        "tag": wrapped.tag.hex(),
+        **({} if wrapped.key_version is None else {"key_version": wrapped.key_version}),
+    }
+
+
+def _parse(members: dict[str, Any], kek_id: str) -> WrappedKey:
+    """Raises ValueError, KeyError, TypeError."""
+    return WrappedKey(
+        kek_id,
+        str(members["algorithm"]),
+        bytes.fromhex(members["nonce"]),
+        bytes.fromhex(members["ciphertext"]),
+        bytes.fromhex(members["tag"]),
+        None if members.get("key_version") is None else int(members["key_version"]),
+    )
 
 
 def order(entry: Entry) -> tuple[int, int]:

@@ -18,6 +18,7 @@ from target_appliance.kms.trial import try_key
 from target_appliance.recovery import names, small_file
 from target_appliance.recovery.key_cache import KEEP_SECONDS, Confirmations, KeyCache, Wrapping
 from target_appliance.recovery.key_files import ChosenKek, Entry, KeyFiles, TenantKeys, entry_of, order
+from target_appliance.recovery.key_proof import Proofs
 from target_appliance.seal.keys import DEK_BYTES, DataKey, Entropy, wrapping_context
 from target_appliance.seal.secret import MEMORY
 from target_appliance.store.port import Store
@@ -54,12 +55,13 @@ class Keyring:
         self._choosing = threading.Lock()
         self.cache = KeyCache(self._clock, keep_seconds)
         self._confirmed = Confirmations(self._clock, keep_seconds)
+        self.proofs = Proofs(self.directory, self.files)
 
     def require(self, tenant: TenantId) -> str:
-        """The id of the tenant's KEK, which is Active now; made on first use.
+        """The id of the tenant's KEK, which is Active now and shown to be the tenant's; made on first use.
 
         Raises:
-            KeyNotUsableError: it is in any other state.
+            KeyNotUsableError: it is in any other state, or nothing shows that it is the tenant's.
             KmsUnavailableError: the KMS does not say.
         """
         chosen = self.chosen(tenant) or self._new_kek(tenant)
@@ -71,6 +73,7 @@ class Keyring:
         if state is not KekState.ACTIVE:
             self.cache.drop(chosen)
             raise _not_active(tenant, chosen.kek_id, state)
+        self.proofs.require(tenant, chosen)
         self._confirmed.note(_of_tenant(tenant))
         return chosen.kek_id
 
@@ -178,7 +181,7 @@ class Keyring:
             with self.files.locked(tenant):
                 if (before := self.chosen(tenant)) is not None:
                     return _same(tenant, before, kms, kek_id)
-                return self._put(tenant, ChosenKek(kms, kek_id or server.create_kek(tenant))).kek_id
+                return self._put(tenant, kms, kek_id or server.create_kek(tenant)).kek_id
 
     def rotate_dek(self, tenant: TenantId, replica: ReplicaId) -> dict[DiskKey, int]:
         """Give each disk of a replica a new DEK, with which its next point begins a chain; returns the new epochs.
@@ -209,9 +212,9 @@ class Keyring:
             raise NotFoundError(
                 f"tenant {tenant} has no key yet", subject=f"tenant {tenant}", next_step="its first sync makes one"
             )
-        chosen = ChosenKek(keys.chosen.kms, self.directory.of(keys.chosen.kms).create_kek(tenant))
-        self.files.put_tenant(tenant, TenantKeys(chosen, self._now(), 0, (*keys.retired, keys.chosen)))
-        return chosen
+        # One that is not shown to be the tenant's is forgotten: it is not the tenant's to destroy.
+        retired = (*keys.retired, keys.chosen) if self.proofs.shown(tenant, keys.chosen) else keys.retired
+        return self._put(tenant, keys.chosen.kms, self.directory.of(keys.chosen.kms).create_kek(tenant), retired)
 
     def rewrap(self, tenant: TenantId, replica: ReplicaId) -> int:
         """Wrap a replica's DEKs under the tenant's present KEK; returns how many were not. Nothing else changes.
@@ -225,6 +228,7 @@ class Keyring:
             old = [entry for entry in entries if keys is not None and entry.kek != keys.chosen]
             if keys is None or not old:
                 return 0
+            self.proofs.require(tenant, keys.chosen)
             self._count(tenant, keys, len(old))
             again = [entry if entry not in old else self._rewrapped(tenant, replica, entry, keys) for entry in entries]
             self.files.put_entries(tenant, replica, again)
@@ -252,6 +256,7 @@ class Keyring:
             keys = TenantKeys(self._make(tenant))
         if not made:
             return entries
+        self.proofs.require(tenant, keys.chosen)
         self._count(tenant, keys, len(made))
         for disk, epoch in made.items():
             key = DataKey(replica, disk, epoch, MEMORY.hold(self._entropy(DEK_BYTES)))
@@ -278,10 +283,11 @@ class Keyring:
             raise KeyNotUsableError(
                 f"tenant {tenant} is being erased", subject=f"tenant {tenant}", next_step="let tenants erase end first"
             )
-        return self._put(tenant, ChosenKek(DEFAULT, self.directory.default.create_kek(tenant)))
+        return self._put(tenant, DEFAULT, self.directory.default.create_kek(tenant))
 
-    def _put(self, tenant: TenantId, chosen: ChosenKek) -> ChosenKek:
-        self.files.put_tenant(tenant, TenantKeys(chosen, self._now(), 0))
+    def _put(self, tenant: TenantId, kms: str | None, kek_id: str, retired: tuple[ChosenKek, ...] = ()) -> ChosenKek:
+        chosen = self.proofs.make(tenant, kms, kek_id)
+        self.files.put_tenant(tenant, TenantKeys(chosen, self._now(), 0, retired))
         return chosen
 
     def _require_unused(self, tenant: TenantId) -> None:

@@ -1,6 +1,12 @@
 """Where things lie in the store: the one place that makes its paths. Names are parsed ids or stand here."""
 
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+from common.errors import InvalidInputError
 from common.ids import DiskKey, PointNumber, ReplicaId, SyncId, TenantId
+
+Name = TypeVar("Name")
 
 TENANTS = "tenants"
 TENANT_FILE = "tenant.json"
@@ -95,3 +101,12 @@ def digests_file(disk: DiskKey) -> str:
 def parent_hint(disk: DiskKey, base: PointNumber) -> str:
     """The base point's VMDK, as seen from a point's folder."""
     return f"../{point_name(base)}/{disk_file(disk)}"
+
+
+def parsed(found: Sequence[str], parse: Callable[[str], Name]) -> Iterator[Name]:
+    """Names that parse: whatever else lies there is not ours."""
+    for name in found:
+        try:
+            yield parse(name)
+        except InvalidInputError:
+            continue

@@ -7,13 +7,12 @@ may write a replica is decided elsewhere (the lease).
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.clock import Clock
-from common.errors import InvalidInputError, NotFoundError
+from common.errors import NotFoundError
 from common.grain import grain_count
 from common.ids import (
     AgentId,
@@ -23,7 +22,6 @@ from common.ids import (
     SyncId,
     TenantId,
     parse_point,
-    parse_replica,
     parse_sync,
     parse_tenant,
 )
@@ -42,8 +40,6 @@ from target_appliance.recovery.verify import verify
 from target_appliance.seal.fold import HOLE, windows, within
 from target_appliance.seal.keys import DataKey, Entropy
 from target_appliance.store.port import Store
-
-Name = TypeVar("Name")
 
 
 def _no_failpoint(_step: str) -> None:
@@ -125,11 +121,11 @@ class Vault:
 
     def tenants(self) -> tuple[TenantId, ...]:
         """Tenants that have a folder, sorted."""
-        return tuple(_parsed(self._store.names(names.TENANTS), parse_tenant))
+        return tuple(names.parsed(self._store.names(names.TENANTS), parse_tenant))
 
     def replicas(self, tenant: TenantId) -> tuple[ReplicaId, ...]:
         """A tenant's replicas, sorted; those without a point included."""
-        return tuple(_parsed(self._store.names(names.replicas_folder(tenant)), parse_replica))
+        return self._keyring.files.replicas(tenant)
 
     def point_numbers(self, tenant: TenantId, replica: ReplicaId) -> tuple[PointNumber, ...]:
         """Numbers of the committed points, rising, without reading them."""
@@ -197,7 +193,7 @@ class Vault:
         staged = set(self._store.names(names.staging_folder(tenant, replica)))
         return tuple(
             sync
-            for sync in _parsed(self._store.names(names.resumes_folder(tenant, replica)), parse_sync)
+            for sync in names.parsed(self._store.names(names.resumes_folder(tenant, replica)), parse_sync)
             if sync in staged
         )
 
@@ -379,12 +375,3 @@ class Vault:
 def no_parked(sync: SyncId, why: str) -> NotFoundError:
     """A staged sync cannot go on."""
     return NotFoundError(f"what was staged cannot go on: {why}", subject=f"sync {sync}", next_step="begin a new sync")
-
-
-def _parsed(found: Sequence[str], parse: Callable[[str], Name]) -> Iterator[Name]:
-    """Names that parse: whatever else lies there is not ours."""
-    for name in found:
-        try:
-            yield parse(name)
-        except InvalidInputError:
-            continue

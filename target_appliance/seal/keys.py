@@ -97,3 +97,17 @@ def wrapped_for(context: bytes) -> Whose | None:
 def wrapping_context(tenant: TenantId, replica: ReplicaId, disk: DiskKey, epoch: int) -> bytes:
     """Associated data under which a DEK is wrapped: it unwraps for this disk of this tenant only."""
     return f"keysapart/{FORMAT_VERSION}/dek\0{tenant}\0{replica}\0{disk}\0{epoch}".encode("ascii")
+
+
+_PROOF = f"keysapart/{FORMAT_VERSION}/kek\0"
+
+
+def proof_context(tenant: TenantId) -> bytes:
+    """Associated data of what shows that a KEK is a tenant's."""
+    return f"{_PROOF}{tenant}".encode("ascii")
+
+
+def proof_for(context: bytes) -> TenantId | None:
+    """The tenant of a ``proof_context``; None for any other associated data."""
+    text = context.decode("ascii", "replace")
+    return TenantId(text.removeprefix(_PROOF)) if text.startswith(_PROOF) else None

@@ -3,6 +3,7 @@
 import json
 import shutil
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -191,3 +192,14 @@ def test_by_command_with_a_receipt_that_anybody_checks(stage):
     error = site.refused(6, "keys", "check-receipt", receipt, "--ca", ca)
     assert "signature does not fit" in error["message"]
     assert "tenants erase" in site.run("audit", "show", "--json").out
+
+
+def test_a_key_that_is_not_shown_to_be_the_tenants_stays(stage: Stage, tmp_path: Path):
+    keyring = stage.eraser().vault.keyring
+    keys, others = keyring.files.tenant(TENANT), keyring.chosen(OTHER)
+    keyring.files.put_tenant(TENANT, replace(keys, chosen=others))
+    stage.world.store.remove_tree(f"tenants/{OTHER}")
+    for _ in range(2):  # the second goes on from what the first noted
+        with pytest.raises(PreconditionError, match="nothing shows that key"):
+            stage.eraser().erase(TENANT, tmp_path / "receipt")
+    assert {stage.world.kms.state(kek) for kek in stage.keks} == {KekState.ACTIVE}

@@ -65,13 +65,14 @@ def test_a_sync_from_its_keys_to_its_point(server: Served, client: Any) -> None:
     lines = told(server)
     assert [one["what"] for one in lines] == [
         "kek-created",
+        "kek-claimed",
         "dek-wrapped",
         "sync-begun",
         "disk-written",
         "sync-committed",
     ]
     assert {(one["role"], one["actor"], one["tenant"]) for one in lines} == {("agent", AGENT, "acme")}
-    _, wrapped, begun, _, done = lines
+    _, _, wrapped, begun, _, done = lines
     assert wrapped["facts"] == {"replica": VM, "disk": 2000, "epoch": 1}
     assert (begun["object"], begun["facts"]["sync"], begun["facts"]["point"]) == (f"replica {VM}", sync, 1)
     assert begun["facts"]["tls"] == "TLSv1.3"
