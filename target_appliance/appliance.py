@@ -90,7 +90,11 @@ def serve(
             "replication": lambda: _require_listening(config.listen.data),
             "certificate": shown.check,
         }
-        life.enter_context(health_port(config.listen.health, checks, clock, setting="listen.health", apart=apart))
+        # One service for all: a KMS may bear its tenant's name, and whoever reaches the port may ask.
+        shown_as = dict.fromkeys(kms.named_probes, "kms-named")
+        life.enter_context(
+            health_port(config.listen.health, checks, clock, setting="listen.health", apart=apart, shown_as=shown_as)
+        )
         _log.info(
             "serving",
             data=config.listen.data,

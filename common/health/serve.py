@@ -50,16 +50,20 @@ def health_port(
     *,
     setting: str,
     apart: Collection[str] = (),
+    shown_as: Mapping[str, str] | None = None,
     **pace: float,
 ) -> Iterator[HealthPort]:
     """Serve on ``address`` (``host:port``, port 0 for any free one) while the block runs.
 
     Args:
         address: where.
-        checks: by service name; the empty name is SERVING while all of them are that are not ``apart``.
+        checks: by the name that logs give; it is the service's, too. The service of the empty name is SERVING while
+            all of them are that are not ``apart``.
         clock: see Checker.
         setting: name of the address in the configuration, for who has to change it.
         apart: names of checks that say nothing of the whole.
+        shown_as: the service of checks that have none of their own, whose names the port does not tell; it is SERVING
+            while all of its checks are.
         pace: ``interval``, ``patience`` and ``tick`` of Checker.
 
     Raises:
@@ -72,7 +76,7 @@ def health_port(
         # Never non-blocking: it would send while it holds its lock. When a watcher hangs up then, gRPC's event
         # thread waits for the lock and the sender for the event thread, so all is frozen (seen with grpcio 1.85).
         servicer = HealthServicer(experimental_non_blocking=False, experimental_thread_pool=watches)
-        board = _Board(servicer, tuple(checks), frozenset(apart))
+        board = _Board(servicer, tuple(checks), frozenset(apart), shown_as or {})
         server = grpc.server(pool, options=_OPTIONS, maximum_concurrent_rpcs=_CALLS_AT_ONCE)
         health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
         try:
@@ -95,13 +99,16 @@ def health_port(
 class _Board:
     """What each component's service says, and the whole's."""
 
-    def __init__(self, servicer: HealthServicer, names: tuple[str, ...], apart: frozenset[str]) -> None:
+    def __init__(
+        self, servicer: HealthServicer, names: tuple[str, ...], apart: frozenset[str], shown_as: Mapping[str, str]
+    ) -> None:
         self._servicer = servicer
         self._lock = threading.Lock()
         self._apart = apart
         self._failing = set(names)
-        for name in (OVERALL_HEALTH, *names):
-            servicer.set(name, _NOT_SERVING)
+        self._service = {name: shown_as.get(name, name) for name in names}
+        for service in (OVERALL_HEALTH, *self._service.values()):
+            servicer.set(service, _NOT_SERVING)
 
     def note(self, name: str, trouble: str | None) -> None:
         """See checker.Report."""
@@ -112,5 +119,7 @@ class _Board:
             else:
                 self._failing.add(name)
                 _log.warning("component does not work", component=name, cause=trouble)
-            self._servicer.set(name, _NOT_SERVING if trouble else _SERVING)
+            service = self._service[name]
+            failing = {self._service[one] for one in self._failing}
+            self._servicer.set(service, _NOT_SERVING if service in failing else _SERVING)
             self._servicer.set(OVERALL_HEALTH, _NOT_SERVING if self._failing - self._apart else _SERVING)

@@ -38,7 +38,7 @@ class KmsDirectory:
         return found
 
     def probes(self) -> dict[str, Callable[[], None]]:
-        """The probe of each KMS by the name of its health service: ``kms``, and ``kms/NAME`` for others."""
+        """The probe of each KMS by its name in logs: ``kms``, and ``kms/NAME`` for others."""
         return {"kms": self.default.probe, **{f"kms/{name}": kms.probe for name, kms in self.named.items()}}
 
     @property

@@ -5,10 +5,11 @@ from contextlib import ExitStack, contextmanager
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import HealthServicer
 
 from common.clock import SystemClock
 from common.errors import BusyError
-from common.health.serve import health_port
+from common.health.serve import _Board, health_port
 from tests.unit.common.health.test_checker import DOWN, FAST, Switch
 
 Answer = health_pb2.HealthCheckResponse
@@ -139,3 +140,15 @@ def test_it_closes_while_a_check_hangs() -> None:
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port), timeout=5).close()
     switch.free.set()
+
+
+def test_checks_that_share_a_service_are_not_named_and_it_serves_while_all_of_them_work() -> None:
+    servicer, names = HealthServicer(), ("kms", "kms/acme", "kms/globex")
+    board = _Board(servicer, names, frozenset(names[1:]), dict.fromkeys(names[1:], "kms-named"))
+    told = []
+    for name, trouble in ((names[0], None), (names[1], None), (names[2], None), (names[2], "down"), (names[1], None)):
+        board.note(name, trouble)
+        told.append(servicer._server_status["kms-named"])
+    assert told == [Answer.NOT_SERVING, Answer.NOT_SERVING, Answer.SERVING, Answer.NOT_SERVING, Answer.NOT_SERVING]
+    assert servicer._server_status.keys() == {"", "kms", "kms-named"}
+    assert servicer._server_status[""] == Answer.SERVING
