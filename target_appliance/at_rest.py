@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from common.clock import SystemClock
-from common.errors import NotFoundError
+from common.errors import InvalidInputError, NotFoundError
 from common.hardening import harden
 from common.ids import parse_tenant
 from target_appliance.audit.commands import audit_log
@@ -17,6 +17,9 @@ from target_appliance.identity.authority import Authority
 from target_appliance.kms import registry
 from target_appliance.recovery.vault import Vault
 from target_appliance.store.posix import PosixStore
+
+_MOST_NAME = 1024
+"""Characters of a VM's name that a sync may tell."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +36,17 @@ class AtRest:
         The store has the last word: after a crash it may hold what the catalog will only learn at the next start.
 
         Raises:
-            InvalidInputError: ``tenant`` is no tenant's name.
+            InvalidInputError: ``tenant`` is no tenant's name; or ``wanted`` can be neither an id nor a VM's name.
             NotFoundError: there is none.
             PreconditionError: several VMs bear the name.
         """
         owner = None if tenant is None else parse_tenant(tenant)
+        if not 0 < len(wanted) <= _MOST_NAME or not wanted.isprintable():
+            raise InvalidInputError(
+                f"{wanted[:80]!a} is neither a replica's id nor a VM's name",
+                subject="replica",
+                next_step="list them with target-appliance replicas",
+            )
         try:
             return self.catalog.find_replica(wanted, owner)
         except NotFoundError:
