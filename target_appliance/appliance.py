@@ -17,6 +17,7 @@ from common.clock import Clock, SystemClock
 from common.errors import BusyError, InternalError
 from common.hardening import harden
 from common.health.serve import health_port
+from common.metrics_port import metrics_port
 from target_appliance.audit.event import Event, Fact, What
 from target_appliance.audit.keys import AuditedKms
 from target_appliance.audit.log import APPLIANCE, AuditLog
@@ -26,6 +27,7 @@ from target_appliance.catalog.catalog import Catalog
 from target_appliance.config import ApplianceConfig
 from target_appliance.identity.authority import Authority
 from target_appliance.kms import registry
+from target_appliance.metrics import PREFIX, Metrics
 from target_appliance.recovery.vault import Vault
 from target_appliance.server.credentials import ServerCredentials
 from target_appliance.server.enrollment import enrollment_port
@@ -95,11 +97,15 @@ def serve(
         life.enter_context(
             health_port(config.listen.health, checks, clock, setting="listen.health", apart=apart, shown_as=shown_as)
         )
+        if config.listen.metrics is not None:
+            metrics = Metrics(catalog, store, shown, clock)
+            life.enter_context(metrics_port(config.listen.metrics, metrics, PREFIX, setting="listen.metrics"))
         _log.info(
             "serving",
             data=config.listen.data,
             health=config.listen.health,
             enrollment=config.listen.enrollment,
+            metrics=config.listen.metrics,
             kms=kms.default.name,
             store=str(config.store_dir),
         )

@@ -39,6 +39,8 @@ class Listen(Section):
     health: HostPort
     enrollment: HostPort | None = None
     """Where agents without a certificate trade a pairing line for one; nowhere if left out."""
+    metrics: HostPort | None = None
+    """Prometheus metrics, over HTTP in the clear; nowhere if left out."""
     names: tuple[Annotated[str, Field(min_length=1, max_length=253)], ...] = Field(min_length=1)
     """Host names and addresses that the server certificate is valid for: what agents dial."""
 

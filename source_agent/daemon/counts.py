@@ -2,20 +2,16 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from common.address import HostPort, split
-from common.errors import BusyError
 from source_agent.report import SyncReport
 
-_PREFIX = "keysapart_agent"
+PREFIX = "keysapart_agent"
 _VM = ("vm", "replica")
 
 
@@ -67,13 +63,13 @@ class Metrics(Collector):
         agent, vms = document["agent"], document["vms"]
         yield from _vm_families(vms)
         syncs = CounterMetricFamily(
-            f"{_PREFIX}_syncs", "Syncs that ended, by kind and result", labels=("kind", "result")
+            f"{PREFIX}_syncs", "Syncs that ended, by kind and result", labels=("kind", "result")
         )
         for labels, count in sorted(self._counts.syncs.items()):
             syncs.add_metric(labels, count)
         yield syncs
-        yield CounterMetricFamily(f"{_PREFIX}_read_bytes", "Bytes read from disks", value=self._counts.read_bytes)
-        yield CounterMetricFamily(f"{_PREFIX}_sent_bytes", "Bytes of frames sent", value=self._counts.sent_bytes)
+        yield CounterMetricFamily(f"{PREFIX}_read_bytes", "Bytes read from disks", value=self._counts.read_bytes)
+        yield CounterMetricFamily(f"{PREFIX}_sent_bytes", "Bytes of frames sent", value=self._counts.sent_bytes)
         for name, text, value in (
             ("vms_protected", "VMs that a policy selects", len(vms)),
             ("syncs_running", "Syncs under way", agent["syncs_running"]),
@@ -88,14 +84,14 @@ class Metrics(Collector):
             ("certificate_days_left", "Days until the agent's certificate expires", self._days_left()),
             ("certificate_not_renewed", "1 while the certificate should be renewed, and is not", self._not_renewed()),
         ):
-            yield GaugeMetricFamily(f"{_PREFIX}_{name}", text, value=float(value))
+            yield GaugeMetricFamily(f"{PREFIX}_{name}", text, value=float(value))
 
 
 def _vm_families(vms: list[Mapping[str, Any]]) -> Iterator[Metric]:
-    age = GaugeMetricFamily(f"{_PREFIX}_point_age_seconds", "Age of the VM's newest point", labels=_VM)
-    rpo = GaugeMetricFamily(f"{_PREFIX}_rpo_seconds", "Age that the VM's newest point may have", labels=_VM)
-    late = GaugeMetricFamily(f"{_PREFIX}_rpo_missed", "1 while the VM's RPO is missed", labels=_VM)
-    missed = CounterMetricFamily(f"{_PREFIX}_rpo_misses", "How often the VM's RPO began to be missed", labels=_VM)
+    age = GaugeMetricFamily(f"{PREFIX}_point_age_seconds", "Age of the VM's newest point", labels=_VM)
+    rpo = GaugeMetricFamily(f"{PREFIX}_rpo_seconds", "Age that the VM's newest point may have", labels=_VM)
+    late = GaugeMetricFamily(f"{PREFIX}_rpo_missed", "1 while the VM's RPO is missed", labels=_VM)
+    missed = CounterMetricFamily(f"{PREFIX}_rpo_misses", "How often the VM's RPO began to be missed", labels=_VM)
     for row in vms:
         labels = (row["vm"], row["replica"])
         if row["age_seconds"] is not None:
@@ -109,30 +105,3 @@ def _vm_families(vms: list[Mapping[str, Any]]) -> Iterator[Metric]:
 def days_left(not_after: datetime, now: datetime) -> float:
     """Days from ``now``; negative once it is over."""
     return (not_after - now).total_seconds() / 86400
-
-
-@contextmanager
-def metrics_port(address: HostPort, metrics: Metrics) -> Iterator[int]:
-    """Serve the metrics, and those of the process, on ``address`` while the block runs; the port.
-
-    Raises:
-        BusyError: the port is taken, or the address is not this machine's.
-    """
-    registry = CollectorRegistry()
-    registry.register(metrics)
-    ProcessCollector(namespace=_PREFIX, registry=registry)
-    host, port = split(address)
-    try:
-        server, thread = start_http_server(port, host, registry)
-    except OSError:
-        raise BusyError(
-            f"cannot listen on {address}: the port is in use, or the address is not this machine's",
-            subject=f"port {address}",
-            next_step="end the other program, or change observe.metrics in the configuration",
-        ) from None
-    try:
-        yield server.server_port
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

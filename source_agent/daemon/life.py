@@ -14,13 +14,14 @@ from common.clock import Clock
 from common.errors import InternalError, KeysapartError
 from common.health.checker import Check
 from common.health.serve import health_port
+from common.metrics_port import metrics_port
 from common.tls import load_identity
 from source_agent import in_flight
 from source_agent.agent import opened
 from source_agent.config import AgentConfig
 from source_agent.daemon import door, status
 from source_agent.daemon.certificate import CertificateWatch
-from source_agent.daemon.counts import Metrics, metrics_port
+from source_agent.daemon.counts import PREFIX, Metrics
 from source_agent.daemon.events import Reload, Terminate
 from source_agent.daemon.loop import BEAT_SECONDS, Loop, Sync
 from source_agent.daemon.notify import Notify
@@ -126,7 +127,7 @@ def _document(loop: Loop, certificate: CertificateWatch) -> dict[str, Any]:
 def _observe(life: ExitStack, config: AgentConfig, loop: Loop, clock: Clock, certificate: CertificateWatch) -> None:
     if config.observe.metrics is not None:
         metrics = Metrics(loop.document, loop.counts, certificate.days_left, certificate.failing)
-        life.enter_context(metrics_port(config.observe.metrics, metrics))
+        life.enter_context(metrics_port(config.observe.metrics, metrics, PREFIX, setting="observe.metrics"))
     if config.observe.health is not None:
         asked = {**checks(loop, clock), "certificate": certificate.check}
         life.enter_context(

@@ -71,13 +71,23 @@ class ServerCredentials:
         self.look()
         if self._trouble is not None:
             raise self._trouble
-        left = self._authority.held.ca.certificate.not_valid_after_utc - self._clock.now()
+        left = self.authority_not_after - self._clock.now()
         if left < LEAF_LIFE:
             raise CertificateError(
                 f"the certificate authority ends in {left.days} days, before the certificates that it would issue now",
                 subject="authority",
                 next_step="make a new one with target-appliance ca rotate",
             )
+
+    @property
+    def authority_not_after(self) -> datetime:
+        """When the authority ends that issues certificates now."""
+        return self._authority.held.ca.certificate.not_valid_after_utc
+
+    @property
+    def failing(self) -> bool:
+        """Whether certificates could not be read or renewed at the last look."""
+        return self._trouble is not None
 
     def _load(self) -> None:
         trust = self._authority.trust

@@ -1,0 +1,107 @@
+"""Prometheus metrics of the appliance: what its provider alerts on."""
+
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from typing import Final, Protocol
+
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from common import log
+from common.clock import Clock
+from common.errors import KeysapartError
+from target_appliance.catalog.catalog import Catalog
+from target_appliance.catalog.model import ReplicaRow
+from target_appliance.store.port import Store
+
+PREFIX: Final = "keysapart_appliance"
+_REPLICA: Final = ("tenant", "replica", "vm")
+_DAY: Final = 86400
+
+_log = log.get("metrics")
+
+
+class Shown(Protocol):
+    """What the appliance shows in TLS; see ServerCredentials."""
+
+    @property
+    def not_after(self) -> datetime:
+        """When the server's certificate ends."""
+        ...
+
+    @property
+    def authority_not_after(self) -> datetime:
+        """When the authority ends that issues certificates now."""
+        ...
+
+    @property
+    def failing(self) -> bool:
+        """Whether certificates could not be read or renewed at the last look."""
+        ...
+
+
+class Metrics(Collector):
+    """Families made anew at each scrape, so that a replica that is gone leaves nothing behind.
+
+    What cannot be told now is left out, and the rest told.
+
+    Args:
+        catalog: of replicas and syncs.
+        store: where points lie.
+        shown: the appliance's certificates.
+        clock: for ages.
+    """
+
+    def __init__(self, catalog: Catalog, store: Store, shown: Shown, clock: Clock) -> None:
+        self._catalog = catalog
+        self._store = store
+        self._shown = shown
+        self._clock = clock
+
+    def collect(self) -> Iterator[Metric]:
+        """See prometheus_client."""
+        yield from _told(self._certificates)
+        yield from _told(lambda: [_gauge("store_free_bytes", "Bytes free in the store", self._store.free_bytes())])
+        yield from _told(lambda: [_gauge("syncs_open", "Syncs under way", len(self._catalog.live_syncs()))])
+        yield from _told(lambda: replica_families(self._catalog.replicas(), self._clock.now().timestamp()))
+
+    def _certificates(self) -> list[Metric]:
+        left = GaugeMetricFamily(
+            f"{PREFIX}_certificate_days_left", "Days until a certificate of the appliance ends", labels=("certificate",)
+        )
+        now = self._clock.now()
+        for name, end in (("server", self._shown.not_after), ("authority", self._shown.authority_not_after)):
+            left.add_metric((name,), (end - now).total_seconds() / _DAY)
+        text = "1 while certificates cannot be read or renewed, so that the old ones stay"
+        return [left, _gauge("certificate_not_reloaded", text, float(self._shown.failing))]
+
+
+def replica_families(rows: Iterable[ReplicaRow], now: float) -> list[Metric]:
+    """What the catalog knows of each replica.
+
+    Args:
+        rows: the replicas.
+        now: seconds since 1970-01-01 UTC.
+    """
+    age = GaugeMetricFamily(f"{PREFIX}_point_age_seconds", "Age of the replica's newest point", labels=_REPLICA)
+    points = GaugeMetricFamily(f"{PREFIX}_points", "Recovery points of the replica", labels=_REPLICA)
+    stored = GaugeMetricFamily(f"{PREFIX}_stored_bytes", "Bytes of the replica's points in the store", labels=_REPLICA)
+    for row in rows:
+        labels = (row.tenant, row.replica, row.vm_name)
+        if row.newest_time is not None:
+            age.add_metric(labels, now - row.newest_time)
+        points.add_metric(labels, row.points)
+        stored.add_metric(labels, row.stored_bytes)
+    return [age, points, stored]
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"{PREFIX}_{name}", text, value=value)
+
+
+def _told(ask: Callable[[], Iterable[Metric]]) -> Iterable[Metric]:
+    try:
+        return ask()
+    except KeysapartError as error:
+        _log.warning("a metric cannot be told", cause=error.message)
+        return ()
