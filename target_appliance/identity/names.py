@@ -56,5 +56,5 @@ def refused(reason: str) -> CertificateError:
     return CertificateError(
         f"the client certificate is refused because {reason}",
         subject="certificate",
-        next_step="issue the agent a certificate with target-appliance tenants add",
+        next_step="issue the agent a certificate with target-appliance agents add",
     )

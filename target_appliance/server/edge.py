@@ -144,7 +144,7 @@ class Edge(grpc.ServerInterceptor):
                 failure = CertificateError(
                     "the target does not accept this certificate",
                     subject="certificate",
-                    next_step="have its operator look at the log, and issue one with target-appliance tenants add",
+                    next_step="have its operator look at the log, and issue one with target-appliance agents add",
                 )
             try:
                 abort(context, failure)
