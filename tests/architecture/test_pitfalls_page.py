@@ -1,11 +1,9 @@
 """docs/pitfalls.md names tests that are there."""
 
-import ast
 import re
 
-from tests.architecture.tree import TOP, tracked
-
-REFERENCE = re.compile(r"`(test_\w+\.py)::(test_\w+)`")
+from tests.architecture.named_tests import REFERENCE, missing
+from tests.architecture.tree import TOP
 
 
 def test_every_row_names_a_test_and_every_test_is_there():
@@ -14,9 +12,4 @@ def test_every_row_names_a_test_and_every_test_is_there():
 
     assert len(rows) > 40
     assert [row for row in rows if not REFERENCE.search(row)] == []
-    there = {(path.name, name) for path in tracked() if path.name.startswith("test_") for name in _tests(path)}
-    assert [f"{file}::{name}" for file, name in REFERENCE.findall(text) if (file, name) not in there] == []
-
-
-def _tests(path):
-    return [node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)]
+    assert missing(text) == []
