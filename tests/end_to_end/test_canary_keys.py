@@ -3,6 +3,7 @@
 At debug, and through every error: what each is of (a line, a key file, a password) holds a secret it may repeat.
 """
 
+import json
 import subprocess
 import urllib.request
 from collections.abc import Iterator
@@ -38,7 +39,8 @@ class Secret:
 
 def key_in(path: Path) -> Secret:
     """A private key: its number in every disguise, and the lines of its PEM that hold some of it."""
-    pem = path.read_bytes()
+    content = path.read_bytes()
+    pem = content[content.index(b"-----BEGIN PRIVATE KEY-----") :]
     key = serialization.load_pem_private_key(pem, password=None)
     number = key.private_numbers().private_value.to_bytes(32, "big")  # type: ignore[union-attr]
     lines = pem.split(b"-----BEGIN PRIVATE KEY-----\n")[1].splitlines()[:2]
@@ -142,11 +144,14 @@ def test_each_secret_stays_in_its_file(searched: Searched) -> None:
         key_in(lab.folder / "operator" / "operator.key"),
         key_in(lab.folder / "appliance-state" / "authority" / "ca.key"),
     ]
+    _reveal(searched)
     _break_the_source(searched)
     _break_the_target(searched)
     _watch_the_daemon(searched)
     for words in (["audit", "show"], ["evidence", TENANT, "--out", lab.folder / "evidence.json"], ["tenants", "list"]):
         assert searched.target(*words).code == EXIT_OK
+    authority = lab.folder / "appliance-state" / "authority"
+    searched.secrets += [key_in(file) for file in (authority / "server.pem", authority / "signer.pem")]
     assert pair.appliance is not None
     assert pair.appliance.stop() == 0
     searched.search()
@@ -186,6 +191,18 @@ def _read_back(searched: Searched) -> None:
     assert not out.exists()
 
 
+def _reveal(searched: Searched) -> None:
+    """DEKs go to the file that was asked for, and not into it twice."""
+    pair, out = searched.pair, searched.pair.folder / "revealed.json"
+    (replica,) = pair.done("replicas")["replicas"]
+    words = ("keys", "reveal", replica["replica"], "--out", out, "--yes")
+    assert searched.target(*words).code == EXIT_OK
+    assert searched.target(*words).code != EXIT_OK
+    keys = json.loads(out.read_text())["keys"]
+    assert keys
+    searched.secrets += [Secret(f"dek {one['disk']}", disguises(bytes.fromhex(one["dek"])), {out}) for one in keys]
+
+
 def _break_the_source(searched: Searched) -> None:
     """Key and password files that are others, or none."""
     lab = searched.pair.lab
@@ -193,7 +210,7 @@ def _break_the_source(searched: Searched) -> None:
     wrong = lab.folder / "wrong.key"
     key = (lab.folder / "agent" / "agent.key").read_bytes()
     wrong.write_bytes(key[:-40])
-    searched.secrets[-3].homes.add(wrong)
+    next(one for one in searched.secrets if one.name == "agent.key").homes.add(wrong)
     for new in ("wrong.key", "operator/operator.key", password):
         searched.fails(config, '"agent/agent.key"', f'"{new}"', "sync", VM, "--json")
     for new in ("agent/agent.key", "operator/operator.crt"):
