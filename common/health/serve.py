@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -73,10 +74,9 @@ def health_port(
         pool, watches = (ThreadPoolExecutor(size, "health-rpc") for size in (_CHECK_THREADS, _WATCH_THREADS))
         for each in (pool, watches):
             life.callback(each.shutdown, cancel_futures=True)
-        # Never non-blocking: it would send while it holds its lock. When a watcher hangs up then, gRPC's event
-        # thread waits for the lock and the sender for the event thread, so all is frozen (seen with grpcio 1.85).
-        servicer = HealthServicer(experimental_non_blocking=False, experimental_thread_pool=watches)
-        board = _Board(servicer, tuple(checks), frozenset(apart), shown_as or {})
+        services = {name: (shown_as or {}).get(name, name) for name in checks}
+        servicer = _Watched((OVERALL_HEALTH, *services.values()), watches)
+        board = _Board(servicer, services, frozenset(apart))
         server = grpc.server(pool, options=_OPTIONS, maximum_concurrent_rpcs=_CALLS_AT_ONCE)
         health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
         try:
@@ -96,17 +96,33 @@ def health_port(
         yield HealthPort(port)
 
 
-class _Board:
-    """What each component's service says, and the whole's."""
+class _Watched(HealthServicer):
+    """Keeps nothing of a service that nobody set: the library never forgets a name that was once watched."""
 
-    def __init__(
-        self, servicer: HealthServicer, names: tuple[str, ...], apart: frozenset[str], shown_as: Mapping[str, str]
-    ) -> None:
+    def __init__(self, services: Collection[str], pool: ThreadPoolExecutor) -> None:
+        # Never non-blocking: it would send while it holds its lock. When a watcher hangs up then, gRPC's event
+        # thread waits for the lock and the sender for the event thread, so all is frozen (seen with grpcio 1.85).
+        super().__init__(experimental_non_blocking=False, experimental_thread_pool=pool)
+        self._services = frozenset(services)
+
+    def Watch(  # noqa: N802  the library's name
+        self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext, *given: Any
+    ) -> Any:
+        """See HealthServicer. A service that is unknown stays so, and is told once: services are set before serving."""
+        if request.service in self._services:
+            return super().Watch(request, context, *given)
+        return iter((health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVICE_UNKNOWN),))
+
+
+class _Board:
+    """What each component's service says, and the whole's. ``services`` has the service of each check."""
+
+    def __init__(self, servicer: HealthServicer, services: Mapping[str, str], apart: frozenset[str]) -> None:
         self._servicer = servicer
         self._lock = threading.Lock()
         self._apart = apart
-        self._failing = set(names)
-        self._service = {name: shown_as.get(name, name) for name in names}
+        self._failing = set(services)
+        self._service = services
         for service in (OVERALL_HEALTH, *self._service.values()):
             servicer.set(service, _NOT_SERVING)
 

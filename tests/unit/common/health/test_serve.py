@@ -144,7 +144,7 @@ def test_it_closes_while_a_check_hangs() -> None:
 
 def test_checks_that_share_a_service_are_not_named_and_it_serves_while_all_of_them_work() -> None:
     servicer, names = HealthServicer(), ("kms", "kms/acme", "kms/globex")
-    board = _Board(servicer, names, frozenset(names[1:]), dict.fromkeys(names[1:], "kms-named"))
+    board = _Board(servicer, {names[0]: names[0], **dict.fromkeys(names[1:], "kms-named")}, frozenset(names[1:]))
     told = []
     for name, trouble in ((names[0], None), (names[1], None), (names[2], None), (names[2], "down"), (names[1], None)):
         board.note(name, trouble)
@@ -152,3 +152,23 @@ def test_checks_that_share_a_service_are_not_named_and_it_serves_while_all_of_th
     assert told == [Answer.NOT_SERVING, Answer.NOT_SERVING, Answer.SERVING, Answer.NOT_SERVING, Answer.NOT_SERVING]
     assert servicer._server_status.keys() == {"", "kms", "kms-named"}
     assert servicer._server_status[""] == Answer.SERVING
+
+
+def test_names_that_strangers_make_up_are_told_once_and_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[HealthServicer] = []
+    add = health_pb2_grpc.add_HealthServicer_to_server
+    monkeypatch.setattr(
+        health_pb2_grpc,
+        "add_HealthServicer_to_server",
+        lambda servicer, server: (made.append(servicer), add(servicer, server)),
+    )
+    with (
+        health_port("127.0.0.1:0", {"kms": Switch()}, SystemClock(), **FAST, setting="listen.health") as opened,
+        stub(opened.port) as health,
+    ):
+        for number in range(50):
+            asked = health_pb2.HealthCheckRequest(service=f"nobody {number}")
+            told = list(health.Watch(asked, timeout=60, wait_for_ready=True))
+            assert [one.status for one in told] == [Answer.SERVICE_UNKNOWN]
+        next(health.Watch(health_pb2.HealthCheckRequest(service="kms"), timeout=60))
+        assert list(made[0]._send_response_callbacks) == ["kms"]
