@@ -87,14 +87,15 @@ class Pair:
 
     Args:
         lab: started already; ends after the pair.
-        kms: ``kmip`` (the lab's own server) or ``embedded``.
+        kms: ``kmip`` (the lab's own server), ``embedded``, or another driver that ``table`` describes.
+        table: the lines of ``[kms.…]`` for another driver.
         tenants: whose agent's files are written beforehand; none for an agent that is to be paired.
     """
 
-    def __init__(self, lab: Lab, kms: str = "kmip", tenants: Sequence[str] = (TENANT,)) -> None:
+    def __init__(self, lab: Lab, kms: str = "kmip", tenants: Sequence[str] = (TENANT,), table: str = "") -> None:
         self.lab = lab
         self.folder = lab.folder
-        self.config = lab.appliance_toml if kms == "kmip" else self._embedded(lab)
+        self.config = lab.appliance_toml if kms == "kmip" else _under(lab, kms, table or _embedded(lab))
         self.log = lab.folder / "appliance.log"
         self.appliance: Appliance | None = None
         self.done("init")
@@ -152,17 +153,20 @@ class Pair:
         """Where a committed point lies."""
         return self.folder / "store" / "tenants" / TENANT / "replicas" / replica / "points" / f"{point:06d}"
 
-    @staticmethod
-    def _embedded(lab: Lab) -> Path:
-        passphrase = lab.folder / "passphrase"
-        passphrase.write_text("correct horse battery staple")
-        passphrase.chmod(0o600)
-        config = lab.folder / "appliance-embedded.toml"
-        text = lab.appliance_toml.read_text().replace('driver = "kmip"', 'driver = "embedded"')
-        config.write_text(
-            f'{text}\n[kms.embedded]\nfile = "embedded-kms.json"\npassphrase_file = "{passphrase.name}"\n'
-        )
-        return config
+
+def _embedded(lab: Lab) -> str:
+    passphrase = lab.folder / "passphrase"
+    passphrase.write_text("correct horse battery staple")
+    passphrase.chmod(0o600)
+    return f'file = "embedded-kms.json"\npassphrase_file = "{passphrase.name}"'
+
+
+def _under(lab: Lab, driver: str, table: str) -> Path:
+    """A configuration of the lab's appliance with another KMS."""
+    config = lab.folder / f"appliance-{driver}.toml"
+    text = lab.appliance_toml.read_text().replace('driver = "kmip"', f'driver = "{driver}"')
+    config.write_text(f"{text}\n[kms.{driver}]\n{table}\n")
+    return config
 
 
 def start(command: str, config: Path, *words: object) -> "subprocess.Popen[str]":
