@@ -21,6 +21,14 @@ def _logging_as_at_the_start():
     logging.root.setLevel(level)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _core_limit_as_at_the_start():
+    """Commands that run in this process would take its core files away for good, and a later test wants some."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("common.protection._no_core_file", lambda: True)
+        yield
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """End-to-end tests first: they last longest, and none should be alone at the end while other workers are idle."""
     items.sort(key=lambda item: "end_to_end" not in item.path.parts)
