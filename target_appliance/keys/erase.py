@@ -14,7 +14,7 @@ from common.ids import TenantId
 from common.private_file import write_file
 from target_appliance.admission import Admission
 from target_appliance.identity.signing import Signer
-from target_appliance.keys.rotate import require_own, wrapped_under
+from target_appliance.keys.rotate import require_own
 from target_appliance.kms.port import GONE
 from target_appliance.recovery import names, small_file
 from target_appliance.recovery.key_files import ChosenKek
@@ -71,9 +71,12 @@ class Eraser:
         if tenant in self.admission.catalog.tenants():
             self.admission.suspend(tenant)
         with self.vault.keyring.files.locked(tenant):
-            marked = self._marked(tenant) or self._mark(tenant)
-            for kek in marked.keks:  # asked again: the mark lies in the store too
+            before = self._marked(tenant)
+            marked = before or self._found(tenant)
+            for kek in marked.keks:  # asked of an older mark too, which lies in the store like all the rest
                 require_own(self.vault, tenant, kek)
+            if before is None:
+                small_file.replace(self.vault.store, names.tenant_folder(tenant), names.ERASE_FILE, marked.members())
             for kek in marked.keks:
                 self.vault.keyring.directory.of(kek.kms).destroy_kek(kek.kek_id)
             self._purge(tenant)
@@ -100,16 +103,14 @@ class Eraser:
         keks = tuple(ChosenKek.parse(kek) for kek in found["keks"])
         return Marked(found["began"], keks, found["replicas"], found["points"], found["data_keys"])
 
-    def _mark(self, tenant: TenantId) -> Marked:
+    def _found(self, tenant: TenantId) -> Marked:
         keys = self.vault.keyring.files.tenant(tenant)
-        under = wrapped_under(self.vault, tenant)
+        under = self.vault.keyring.files.wrapped_under(tenant)
         keks = tuple(dict.fromkeys((*(() if keys is None else keys.all), *under)))
         replicas = self.vault.replicas(tenant)
         points = sum(len(self.vault.point_numbers(tenant, replica)) for replica in replicas)
         began = int(self.clock.now().timestamp())
-        marked = Marked(began, keks, len(replicas), points, sum(under.values()))
-        small_file.replace(self.vault.store, names.tenant_folder(tenant), names.ERASE_FILE, marked.members())
-        return marked
+        return Marked(began, keks, len(replicas), points, sum(under.values()))
 
     def _purge(self, tenant: TenantId) -> None:
         """Wrapped keys are overwritten, then all that was sealed goes, with the names that points hold in the clear."""

@@ -10,7 +10,6 @@ from typing import Any
 
 from common.errors import PreconditionError
 from common.ids import TenantId
-from target_appliance.kms.port import KekState
 from target_appliance.recovery.key_files import ChosenKek
 from target_appliance.recovery.vault import Vault
 
@@ -63,9 +62,9 @@ def rotate_kek(
     """
     keyring = vault.keyring
     with keyring.files.locked(tenant):
-        # Going on under a key that is not shown to be the tenant's would end where it began.
         chosen = keyring.chosen(tenant)
-        went_on = chosen is not None and unfinished(vault, tenant) and keyring.proofs.shown(tenant, chosen)
+        # Under a key that may be another's nothing is wrapped, so that it would not go on.
+        went_on = chosen is not None and unfinished(vault, tenant) and not keyring.proofs.doubted(tenant, chosen)
         if not went_on:
             keyring.new_kek(tenant)
     replicas = vault.replicas(tenant)
@@ -82,16 +81,7 @@ def rotate_kek(
 
 def unfinished(vault: Vault, tenant: TenantId) -> bool:
     """Whether a DEK of the tenant's is wrapped under another KEK than its present one."""
-    return bool(set(wrapped_under(vault, tenant)) - {vault.keyring.chosen(tenant)})
-
-
-def wrapped_under(vault: Vault, tenant: TenantId) -> dict[ChosenKek, int]:
-    """How many of a tenant's DEKs are wrapped under which KEK. Raises DamagedError."""
-    found: dict[ChosenKek, int] = {}
-    for replica in vault.replicas(tenant):
-        for entry in vault.keyring.files.entries(tenant, replica):
-            found[entry.kek] = found.get(entry.kek, 0) + 1
-    return found
+    return bool(set(vault.keyring.files.wrapped_under(tenant)) - {vault.keyring.chosen(tenant)})
 
 
 def destroy_retired(vault: Vault, tenant: TenantId) -> tuple[ChosenKek, ...]:
@@ -107,7 +97,7 @@ def destroy_retired(vault: Vault, tenant: TenantId) -> tuple[ChosenKek, ...]:
         keys = files.tenant(tenant)
         if keys is None:
             return ()
-        needed = wrapped_under(vault, tenant)
+        needed = files.wrapped_under(tenant)
         for kek in keys.retired:
             if kek in needed:
                 raise PreconditionError(
@@ -138,8 +128,7 @@ def require_own(vault: Vault, tenant: TenantId, kek: ChosenKek) -> None:
                 subject=f"kek {kek.kek_id}",
                 next_step=f"run target-appliance keys rotate-kek {other} first",
             )
-    keyring = vault.keyring
-    if keyring.directory.of(kek.kms).state(kek.kek_id) is KekState.ACTIVE and not keyring.proofs.shown(tenant, kek):
+    if vault.keyring.proofs.doubted(tenant, kek):
         raise PreconditionError(
             f"nothing shows that key {kek.kek_id} is tenant {tenant}'s, so it is not destroyed",
             subject=f"kek {kek.kek_id}",

@@ -7,7 +7,6 @@ from typing import Any, Final
 from common.clock import Clock
 from common.errors import KeysapartError
 from common.ids import TenantId
-from target_appliance.keys.rotate import wrapped_under
 from target_appliance.recovery.vault import Vault
 
 MOST_WRAPS: Final = 1 << 31
@@ -81,7 +80,7 @@ def key_status(vault: Vault, tenant: TenantId, clock: Clock) -> KeyStatus:
         DamagedError, StoreError: a key file cannot be read.
     """
     keys = vault.keyring.files.tenant(tenant)
-    under = wrapped_under(vault, tenant)
+    under = vault.keyring.files.wrapped_under(tenant)
     counts = {kek.kek_id: count for kek, count in under.items()}
     if keys is None:
         return KeyStatus(tenant, None, None, None, None, None, None, 0, counts, sum(counts.values()), (), bool(under))

@@ -4,6 +4,7 @@ Whoever changes one holds the tenant's lock from before he reads it until it is 
 replaced whole.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -138,6 +139,10 @@ class KeyFiles:
     def replicas(self, tenant: TenantId) -> tuple[ReplicaId, ...]:
         """The tenant's replicas, sorted; what is called otherwise is none."""
         return tuple(names.parsed(self._store.names(names.replicas_folder(tenant)), parse_replica))
+
+    def wrapped_under(self, tenant: TenantId) -> dict[ChosenKek, int]:
+        """How many of the tenant's DEKs are wrapped under which KEK. Raises DamagedError."""
+        return Counter(entry.kek for replica in self.replicas(tenant) for entry in self.entries(tenant, replica))
 
     def entries(self, tenant: TenantId, replica: ReplicaId) -> list[Entry]:
         """A replica's wrapped DEKs; none when it has no file. Raises DamagedError."""

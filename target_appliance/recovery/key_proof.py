@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from common.errors import KeyNotUsableError
 from common.ids import TenantId
 from target_appliance.kms.directory import KmsDirectory
-from target_appliance.kms.port import WrappedKey
+from target_appliance.kms.port import KekState, WrappedKey
 from target_appliance.recovery.key_files import ChosenKek, KeyFiles
 from target_appliance.seal.keys import DEK_BYTES, proof_context, wrapping_context
 
@@ -45,6 +45,24 @@ class Proofs:
             return False
         self._note(tenant, kek)
         return True
+
+    def doubted(self, tenant: TenantId, kek: ChosenKek) -> bool:
+        """Whether the KEK may be another tenant's: it is Active, and nothing shows whose. Others cannot be asked.
+
+        Raises:
+            KmsUnavailableError, DamagedError: as ``shown``.
+        """
+        return self._directory.of(kek.kms).state(kek.kek_id) is KekState.ACTIVE and not self.shown(tenant, kek)
+
+    def kept(self, tenant: TenantId, kek: ChosenKek) -> ChosenKek | None:
+        """The KEK, with a proof that outlasts what it wraps; None if it may be another tenant's.
+
+        Raises:
+            KeyNotUsableError, KmsUnavailableError, DamagedError: as ``shown`` and ``make``.
+        """
+        if self._directory.of(kek.kms).state(kek.kek_id) is not KekState.ACTIVE:
+            return kek
+        return self.make(tenant, kek.kms, kek.kek_id) if self.shown(tenant, kek) else None
 
     def require(self, tenant: TenantId, kek: ChosenKek) -> None:
         """Return if the KEK is shown to be the tenant's. Raises KeyNotUsableError, and as ``shown``."""

@@ -212,8 +212,10 @@ class Keyring:
             raise NotFoundError(
                 f"tenant {tenant} has no key yet", subject=f"tenant {tenant}", next_step="its first sync makes one"
             )
-        # One that is not shown to be the tenant's is forgotten: it is not the tenant's to destroy.
-        retired = (*keys.retired, keys.chosen) if self.proofs.shown(tenant, keys.chosen) else keys.retired
+        # What wraps a DEK is the tenant's to destroy, whatever the file names; what may be another's is not.
+        named = dict.fromkeys((keys.chosen, *self.files.wrapped_under(tenant)))
+        own = [kept for kek in named if (kept := self.proofs.kept(tenant, kek)) is not None]
+        retired = (*(kek for kek in keys.retired if kek not in own), *own)
         return self._put(tenant, keys.chosen.kms, self.directory.of(keys.chosen.kms).create_kek(tenant), retired)
 
     def rewrap(self, tenant: TenantId, replica: ReplicaId) -> int:

@@ -13,10 +13,11 @@ from common.errors import AlreadyExistsError, KeyNotUsableError, KmsUnavailableE
 from common.ids import new_sync_id
 from target_appliance.admission import Admission, opened
 from target_appliance.identity.signing import Signer
-from target_appliance.keys.erase import Eraser
+from target_appliance.keys.erase import Eraser, Marked
 from target_appliance.keys.rotate import rotate_kek
 from target_appliance.kms.memory import MemoryKms
 from target_appliance.kms.port import KekState
+from target_appliance.recovery import names, small_file
 from target_appliance.recovery.vault import Vault
 from target_appliance.store.memory import MemoryStore
 from tests.fakes.clock import ManualClock
@@ -199,7 +200,22 @@ def test_a_key_that_is_not_shown_to_be_the_tenants_stays(stage: Stage, tmp_path:
     keys, others = keyring.files.tenant(TENANT), keyring.chosen(OTHER)
     keyring.files.put_tenant(TENANT, replace(keys, chosen=others))
     stage.world.store.remove_tree(f"tenants/{OTHER}")
-    for _ in range(2):  # the second goes on from what the first noted
-        with pytest.raises(PreconditionError, match="nothing shows that key"):
-            stage.eraser().erase(TENANT, tmp_path / "receipt")
+    with pytest.raises(PreconditionError, match="nothing shows that key"):
+        stage.eraser().erase(TENANT, tmp_path / "receipt")
     assert {stage.world.kms.state(kek) for kek in stage.keks} == {KekState.ACTIVE}
+    # Nothing was noted that a key made since would not stand in.
+    rotate_kek(Vault(stage.world.store, stage.world.kms, stage.clock), TENANT)
+    body = stage.eraser().erase(TENANT, tmp_path / "receipt")
+    assert {kek for kek in stage.keks if stage.world.kms.state(kek) is KekState.ACTIVE} == {others.kek_id}
+    assert others.kek_id not in {kek["kek"] for kek in body["keks"]}
+
+
+def test_what_was_noted_is_not_believed(stage: Stage, tmp_path: Path):
+    keyring = stage.eraser().vault.keyring
+    others = keyring.chosen(OTHER)
+    noted = Marked(0, (others,), 1, 1, 1)
+    small_file.replace(stage.world.store, f"tenants/{TENANT}", names.ERASE_FILE, noted.members())
+    stage.world.store.remove_tree(f"tenants/{OTHER}")
+    with pytest.raises(PreconditionError, match="nothing shows that key"):
+        stage.eraser().erase(TENANT, tmp_path / "receipt")
+    assert stage.world.kms.state(others.kek_id) is KekState.ACTIVE

@@ -6,7 +6,7 @@ import pytest
 
 from common.errors import DamagedError, KeyNotUsableError, PreconditionError
 from common.ids import ReplicaId, TenantId, new_sync_id
-from target_appliance.keys.rotate import destroy_retired, rotate_kek, wrapped_under
+from target_appliance.keys.rotate import destroy_retired, rotate_kek
 from target_appliance.kms.port import KekState
 from target_appliance.recovery import names, small_file
 from target_appliance.recovery.key_files import ChosenKek
@@ -68,17 +68,18 @@ def test_another_tenants_key_is_not_used(stage: Stage, proof: str) -> None:
         stage.vault.keyring.rewrap(TENANT, REPLICA)
     with pytest.raises(KeyNotUsableError, match="nothing shows"):
         stage.vault.keyring.rotate_dek(TENANT, REPLICA)
-    assert set(wrapped_under(stage.vault, TENANT)) == {own}
+    assert set(stage.vault.keyring.files.wrapped_under(TENANT)) == {own}
     stage.world.vault = stage.vault
     assert stage.world.differences(1, DISK) == []  # what is sealed names its own key, and opens
 
 
 def test_a_rotation_mends_it_and_leaves_the_other_tenants_key_alone(stage: Stage) -> None:
-    others = stage.kek(OTHER)
+    own, others = stage.kek(TENANT), stage.kek(OTHER)
     stage.write(others)
-    done = rotate_kek(stage.vault, TENANT, destroy_old=True)
-    assert (done.wrapped, done.went_on, done.destroyed) == (1, False, ())
-    assert stage.kek(TENANT) not in (others, done.retired)
+    done = rotate_kek(stage.vault, TENANT)
+    assert (done.wrapped, done.went_on, done.retired) == (1, False, (own,))
+    assert stage.kek(TENANT) not in (own, others)
+    assert destroy_retired(stage.vault, TENANT) == (own,)
     stage.begin(TENANT, SECOND)
     assert stage.world.kms.state(others.kek_id) is KekState.ACTIVE
 
@@ -92,9 +93,21 @@ def test_another_tenants_key_is_not_destroyed_as_a_retired_one(stage: Stage) -> 
     assert stage.world.kms.state(others.kek_id) is KekState.ACTIVE
 
 
+def test_a_key_that_was_taken_back_stays_the_tenants_to_destroy(stage: Stage) -> None:
+    own = stage.kek(TENANT)
+    stage.world.kms.set_state(own.kek_id, KekState.DEACTIVATED)
+    with pytest.raises(KeyNotUsableError):
+        rotate_kek(stage.vault, TENANT)
+    stage.world.kms.set_state(own.kek_id, KekState.ACTIVE)
+    assert rotate_kek(stage.vault, TENANT, destroy_old=True).destroyed == (own,)
+
+
 def test_a_key_that_an_older_release_chose_is_shown_by_what_it_wraps(stage: Stage) -> None:
-    stage.write(replace(stage.kek(TENANT), proof=None))
+    old = replace(stage.kek(TENANT), proof=None)
+    stage.write(old)
     stage.begin(TENANT, SECOND)
+    assert rotate_kek(stage.vault, TENANT).retired == (old,)
+    assert destroy_retired(stage.vault, TENANT) == (old,)  # by a process that finds nothing wrapped under it any more
 
 
 def test_a_key_that_wraps_nothing_needs_its_proof(stage: Stage) -> None:

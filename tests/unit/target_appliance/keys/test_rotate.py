@@ -7,7 +7,7 @@ import pytest
 
 from common.errors import DamagedError, KeyNotUsableError, KmsUnavailableError, NotFoundError, PreconditionError
 from common.ids import ReplicaId, new_sync_id
-from target_appliance.keys.rotate import destroy_retired, rotate_kek, unfinished, wrapped_under
+from target_appliance.keys.rotate import destroy_retired, rotate_kek, unfinished
 from target_appliance.keys.status import MOST_WRAPS, key_status
 from target_appliance.kms.memory import MemoryKms
 from target_appliance.kms.port import KekState
@@ -62,7 +62,7 @@ def test_nothing_but_key_files_changes_and_the_old_kek_can_go():
     assert done.retired == ()
     assert seen == [(1, 2), (2, 2)]
     assert world.kms.state(old) is KekState.DESTROYED
-    assert wrapped_under(world.vault, TENANT) == {done.kek: 3}
+    assert world.vault.keyring.files.wrapped_under(TENANT) == {done.kek: 3}
     assert stored(world) == before
     all_open(world)
     world.sync({spec(kind=DELTA): {5: grain_bytes(4)}}, DELTA)
