@@ -35,3 +35,8 @@ class SystemClock:
     def sleep(self, seconds: float) -> None:
         """See Clock."""
         time.sleep(seconds)
+
+
+def days_left(not_after: datetime, now: datetime) -> float:
+    """Days from ``now``; negative once it is over."""
+    return (not_after - now).total_seconds() / 86400

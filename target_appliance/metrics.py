@@ -8,7 +8,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from common import log
-from common.clock import Clock
+from common.clock import Clock, days_left
 from common.errors import KeysapartError
 from target_appliance.catalog.catalog import Catalog
 from target_appliance.catalog.model import ReplicaRow
@@ -16,7 +16,6 @@ from target_appliance.store.port import Store
 
 PREFIX: Final = "keysapart_appliance"
 _REPLICA: Final = ("tenant", "replica", "vm")
-_DAY: Final = 86400
 
 _log = log.get("metrics")
 
@@ -71,7 +70,7 @@ class Metrics(Collector):
         )
         now = self._clock.now()
         for name, end in (("server", self._shown.not_after), ("authority", self._shown.authority_not_after)):
-            left.add_metric((name,), (end - now).total_seconds() / _DAY)
+            left.add_metric((name,), days_left(end, now))
         text = "1 while certificates cannot be read or renewed, so that the old ones stay"
         return [left, _gauge("certificate_not_reloaded", text, float(self._shown.failing))]
 

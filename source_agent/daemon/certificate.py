@@ -6,10 +6,9 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from common import log
-from common.clock import Clock
+from common.clock import Clock, days_left
 from common.errors import KeysapartError
 from common.tls import Identity
-from source_agent.daemon.counts import days_left
 from source_agent.daemon.watch import broken
 from source_agent.pairing.renewal import require_long_life
 from source_agent.stream.channel import Bearer

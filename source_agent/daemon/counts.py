@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -100,8 +99,3 @@ def _vm_families(vms: list[Mapping[str, Any]]) -> Iterator[Metric]:
         late.add_metric(labels, float(row["rpo"] == "missed"))
         missed.add_metric(labels, row["missed_total"])
     yield from (age, rpo, late, missed)
-
-
-def days_left(not_after: datetime, now: datetime) -> float:
-    """Days from ``now``; negative once it is over."""
-    return (not_after - now).total_seconds() / 86400

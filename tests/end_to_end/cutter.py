@@ -4,7 +4,7 @@ import contextlib
 import socket
 from collections.abc import Iterator
 
-from tests.end_to_end.relay import Relay
+from tests.end_to_end.relay import Relay, aside
 from tests.lab.site import Lab
 
 _CHUNK = 1 << 14
@@ -75,14 +75,6 @@ class Cutter(Relay):
 @contextlib.contextmanager
 def cut_link(lab: Lab, every: int, *, minutes: float, rises: bool = True) -> Iterator[Cutter]:
     """The lab's agent speaks over a link that is cut ``every`` so many bytes, and waits so many ``minutes`` for it."""
-    before = lab.agent_toml.read_text()
-    with Cutter(lab.data_port, every, rises=rises) as link:
-        direct, patience = f'"127.0.0.1:{lab.data_port}"', "unreachable_minutes = 0"
-        assert direct in before
-        assert patience in before
-        after = before.replace(direct, f'"127.0.0.1:{link.port}"').replace(patience, f"unreachable_minutes = {minutes}")
-        lab.agent_toml.write_text(after)
-        try:
-            yield link
-        finally:
-            lab.agent_toml.write_text(before)
+    patience = ("unreachable_minutes = 0", f"unreachable_minutes = {minutes}")
+    with Cutter(lab.data_port, every, rises=rises) as link, aside(lab, link, patience):
+        yield link

@@ -4,9 +4,8 @@ import contextlib
 import socket
 import threading
 from collections.abc import Iterator
-from types import TracebackType
 
-from tests.end_to_end.relay import Relay
+from tests.end_to_end.relay import Relay, aside
 from tests.end_to_end.waiting import until
 from tests.lab.site import Lab
 
@@ -39,12 +38,6 @@ class Gate(Relay):
             self._limit = None
         self._go.set()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.release()
-        super().__exit__(kind, error, trace)
-
     def _pass(self, source: socket.socket, sink: socket.socket, outward: bool) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(_CHUNK):
@@ -66,16 +59,3 @@ def gated(lab: Lab) -> Iterator[Gate]:
     """The lab's agent speaks through a gate for the length of the block."""
     with Gate(lab.data_port) as gate, aside(lab, gate):
         yield gate
-
-
-@contextlib.contextmanager
-def aside(lab: Lab, relay: Relay) -> Iterator[None]:
-    """The lab's agent is told the relay's address for the length of the block."""
-    before = lab.agent_toml.read_text()
-    direct = f'"127.0.0.1:{lab.data_port}"'
-    assert direct in before
-    lab.agent_toml.write_text(before.replace(direct, f'"127.0.0.1:{relay.port}"'))
-    try:
-        yield
-    finally:
-        lab.agent_toml.write_text(before)

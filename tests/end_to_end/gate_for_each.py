@@ -5,10 +5,8 @@ import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from types import TracebackType
 
-from tests.end_to_end.gate import aside
-from tests.end_to_end.relay import Relay
+from tests.end_to_end.relay import Relay, aside
 from tests.end_to_end.waiting import until
 from tests.lab.site import Lab
 
@@ -43,12 +41,6 @@ class GateForEach(Relay):
     def release(self) -> None:
         """Let everything pass."""
         self._order.over.set()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.release()
-        super().__exit__(kind, error, trace)
 
     def _pass(self, source: socket.socket, sink: socket.socket, outward: bool) -> None:
         if not outward:

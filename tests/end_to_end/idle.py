@@ -13,36 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.end_to_end.pair import Pair
+from tests.hostile.http2 import DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, RST_STREAM, SETTINGS, frame, headers
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DATA, HEADERS, RST_STREAM, SETTINGS = 0, 1, 3, 4
-END_STREAM, END_HEADERS = 1, 4
 MESSAGE = b"\x00" + struct.pack(">I", 1 << 20)
 """gRPC's head of a message that will be a MiB long, and never comes."""
 CALLS_PER_CONNECTION = 100
-WRITE, DESCRIBE = "/keysapart.v1.Replication/WriteDisk", "/keysapart.v1.Replication/DescribeReplica"
-
-
-def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-    """An HTTP/2 frame."""
-    return struct.pack(">I", len(payload))[1:] + bytes((kind, flags)) + struct.pack(">I", stream) + payload
-
-
-def headers(path: str) -> bytes:
-    """Headers of a gRPC call, every one spelt out."""
-    told = {
-        ":method": "POST",
-        ":scheme": "https",
-        ":path": path,
-        ":authority": "localhost",
-        "te": "trailers",
-        "content-type": "application/grpc",
-    }
-    return b"".join(b"\x00" + _text(name) + _text(value) for name, value in told.items())
-
-
-def _text(value: str) -> bytes:
-    return bytes((len(value),)) + value.encode()
+WRITE, DESCRIBE = b"/keysapart.v1.Replication/WriteDisk", b"/keysapart.v1.Replication/DescribeReplica"
 
 
 @dataclass
@@ -51,7 +27,7 @@ class Held:
 
     connect: Callable[[], socket.socket]
     calls: int = 0
-    path: str = WRITE
+    path: bytes = WRITE
     message: bytes = MESSAGE + bytes(1 << 10)
     at_once: int = 0
     """Bytes that each call begins with."""

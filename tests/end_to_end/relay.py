@@ -52,6 +52,7 @@ class Relay:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.release()
         # A close alone would not wake a thread that waits in accept or recv.
         for one in [self._listener, *self._open]:
             with contextlib.suppress(OSError):
@@ -59,6 +60,9 @@ class Relay:
             one.close()
         for thread in self._threads:
             thread.join(10)
+
+    def release(self) -> None:
+        """Let everything pass that is held back: here nothing."""
 
     def _start(self, target: Callable[..., None], *arguments: object) -> None:
         thread = threading.Thread(target=target, args=arguments, daemon=True)
@@ -109,12 +113,19 @@ class Relay:
 @contextlib.contextmanager
 def relayed(lab: Lab, *, keep: bool = False) -> Iterator[Relay]:
     """The lab's agent speaks through a relay for the length of the block."""
-    before = lab.agent_toml.read_text()
-    with Relay(lab.data_port, keep=keep) as relay:
-        direct = f'"127.0.0.1:{lab.data_port}"'
-        assert direct in before
-        lab.agent_toml.write_text(before.replace(direct, f'"127.0.0.1:{relay.port}"'))
-        try:
-            yield relay
-        finally:
-            lab.agent_toml.write_text(before)
+    with Relay(lab.data_port, keep=keep) as relay, aside(lab, relay):
+        yield relay
+
+
+@contextlib.contextmanager
+def aside(lab: Lab, relay: Relay, *changes: tuple[str, str]) -> Iterator[None]:
+    """The lab's agent is told the relay's address, and other words, for the length of the block."""
+    before = after = lab.agent_toml.read_text()
+    for old, new in ((f'"127.0.0.1:{lab.data_port}"', f'"127.0.0.1:{relay.port}"'), *changes):
+        assert old in after
+        after = after.replace(old, new)
+    lab.agent_toml.write_text(after)
+    try:
+        yield
+    finally:
+        lab.agent_toml.write_text(before)

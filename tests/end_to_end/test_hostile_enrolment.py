@@ -11,15 +11,16 @@ import psutil
 import pytest
 
 from common.pairing_line import parse
-from tests.end_to_end.idle import DATA, END_HEADERS, HEADERS, PREFACE, SETTINGS, Held, frame, headers, kept_up
+from tests.end_to_end.idle import Held, kept_up
 from tests.end_to_end.pair import Pair
 from tests.end_to_end.test_pairing import fed, line_of
+from tests.hostile.http2 import DATA, END_HEADERS, HEADERS, PREFACE, SETTINGS, frame, headers
 from tests.lab.site import Lab
 
 pytestmark = pytest.mark.lab
 
 EACH = 200
-ENROLL = "/keysapart.v1.Enrollment/Enroll"
+ENROLL = b"/keysapart.v1.Enrollment/Enroll"
 BODY = b"\x00" + struct.pack(">I", 1 << 10) + bytes(1 << 10)
 MOST_GROWTH_BYTES = 96 << 20
 

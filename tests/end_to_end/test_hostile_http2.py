@@ -11,26 +11,29 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.hostile import client, ledger
-from tests.end_to_end.idle import (
+from tests.end_to_end.idle import DESCRIBE, WRITE
+from tests.end_to_end.ledger import Ledger
+from tests.hostile.http2 import (
+    CONTINUATION,
     DATA,
-    DESCRIBE,
     END_HEADERS,
     END_STREAM,
+    GOAWAY,
     HEADERS,
+    PING,
     PREFACE,
     RST_STREAM,
     SETTINGS,
-    WRITE,
+    WINDOW_UPDATE,
     frame,
     headers,
+    literal,
 )
-from tests.end_to_end.ledger import Ledger
 
 __all__ = ["client", "ledger"]
 
 pytestmark = pytest.mark.lab
 
-PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 6, 7, 8, 9
 OPEN = PREFACE + frame(SETTINGS, 0, 0, b"")
 MIB = 1 << 20
 MOST_GROWTH_BYTES = 48 * MIB
@@ -38,7 +41,7 @@ MOST_GROWTH_BYTES = 48 * MIB
 TIMES = 10_000
 
 
-def call(path: str, stream: int = 1, more: bytes = b"") -> bytes:
+def call(path: bytes, stream: int = 1, more: bytes = b"") -> bytes:
     return frame(HEADERS, END_HEADERS, stream, headers(path) + more)
 
 
@@ -46,26 +49,11 @@ def head(length: int, compressed: int = 0) -> bytes:
     return bytes((compressed,)) + struct.pack(">I", length)
 
 
-def literal(name: bytes, value: bytes) -> bytes:
-    """A header, of any length (HPACK's integers of 7 bits and a prefix)."""
-    return b"\x00" + _text(name) + _text(value)
-
-
-def _text(text: bytes) -> bytes:
-    if len(text) < 127:
-        return bytes((len(text),)) + text
-    left, size = len(text) - 127, bytearray((127,))
-    while left >= 128:
-        size.append(left & 127 | 128)
-        left >>= 7
-    return bytes((*size, left)) + text
-
-
 def data(body: bytes, stream: int = 1) -> bytes:
     return b"".join(frame(DATA, 0, stream, body[at : at + (1 << 14)]) for at in range(0, len(body), 1 << 14))
 
 
-def bomb(path: str) -> Iterator[bytes]:
+def bomb(path: bytes) -> Iterator[bytes]:
     """A message of 60 MiB of zeros that fits into the window before any of it is read."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     body = b"".join(packer.compress(bytes(MIB)) for _ in range(60)) + packer.flush()
@@ -73,7 +61,7 @@ def bomb(path: str) -> Iterator[bytes]:
     yield OPEN + call(path, more=literal(b"grpc-encoding", b"gzip")) + data(head(len(body), 1) + body)
 
 
-def promised(path: str, length: int) -> Iterator[bytes]:
+def promised(path: bytes, length: int) -> Iterator[bytes]:
     """A message that says it is so long, and 64 MiB of it, windows or not."""
     yield OPEN + call(path) + data(head(length))
     for _ in range(64):
@@ -109,7 +97,8 @@ ATTACKS: dict[str, Callable[[], Iterator[bytes]]] = {
     "pings again and again": again(OPEN, lambda _: frame(PING, 0, 0, bytes(8))),
     "empty data again and again": again(OPEN + call(WRITE), lambda _: frame(DATA, 0, 1, b"")),
     "continuations without end": again(
-        OPEN + frame(HEADERS, 0, 1, headers(WRITE)), lambda _: frame(CONTINUATION, 0, 1, literal(b"x", bytes(1000)))
+        OPEN + frame(HEADERS, 0, 1, headers(WRITE)),
+        lambda _: frame(CONTINUATION, 0, 1, literal(b"x", bytes(1000))),
     ),
     "a header of a MiB": each(
         OPEN + frame(HEADERS, 0, 1, headers(WRITE)),

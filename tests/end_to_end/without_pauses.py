@@ -17,8 +17,13 @@ from target_appliance.server import standing
 COMMANDS = {"source-agent": agent.main, "target-appliance": appliance.main}
 
 if __name__ == "__main__":
-    vars(flight)["BATCH_BYTES"] = GRAIN_BYTES
-    vars(certificate)["_EVERY"] = 0.1
-    vars(standing)["ASK_SECONDS"] = vars(keyring)["ASK_SECONDS"] = 0.0
+    for module, name, value in (
+        (flight, "BATCH_BYTES", GRAIN_BYTES),
+        (certificate, "_EVERY", 0.1),
+        (standing, "ASK_SECONDS", 0.0),
+        (keyring, "ASK_SECONDS", 0.0),
+    ):
+        getattr(module, name)  # one that was renamed would be patched in vain
+        setattr(module, name, value)
     sys.argv = sys.argv[1:]
     COMMANDS[sys.argv[0]]()

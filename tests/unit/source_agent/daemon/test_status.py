@@ -4,7 +4,8 @@ from datetime import timedelta
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from source_agent.daemon.counts import Counts, Metrics, days_left
+from common.clock import days_left
+from source_agent.daemon.counts import Counts, Metrics
 from source_agent.daemon.status import HEADINGS, Moment, cells, known, left_behind, parked, rows
 from source_agent.in_flight import InFlight
 from source_agent.schedule.book import Book
