@@ -1,10 +1,12 @@
 """One logged-in session with a token, with a deadline around a library that knows none.
 
-Calls take turns: a session serves one at a time, and the library's own locks are not to be trusted. Each runs on a
-thread of its own, because nothing ends a call that hangs in the library: its thread and its session are left behind.
+Nobody enters a library while somebody is in it, through whichever token: a process with two threads in SoftHSM ended
+with a segmentation fault. Each call runs on a thread of its own, because nothing ends one that hangs; until it comes
+back, everybody else is refused.
 """
 
 import contextlib
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -19,7 +21,6 @@ from target_appliance.config import Pkcs11Settings
 T = TypeVar("T")
 _log = log.get("kms")
 
-_MOST_HANGING: Final = 4
 LOST: Final = (
     pkcs11.SessionHandleInvalid,
     pkcs11.SessionClosed,
@@ -43,6 +44,28 @@ class _Login:
     """What one session needs; left to the thread that hangs in it."""
 
     session: Any = None
+    abandoned: bool = False
+
+
+class _Gate:
+    """Before one library of this process."""
+
+    def __init__(self) -> None:
+        self.turn = threading.Lock()
+        self.hanging: threading.Thread | None = None
+
+    def free(self, seconds: float = 0.0) -> bool:
+        """Whether nobody is left behind in the library, after ``seconds`` at most. The turn is the caller's."""
+        if self.hanging is not None:
+            self.hanging.join(seconds)
+            if self.hanging.is_alive():
+                return False
+            self.hanging = None
+        return True
+
+
+_GATES: Final[dict[str, _Gate]] = {}
+"""By path of the library."""
 
 
 class Token:
@@ -67,9 +90,8 @@ class Token:
         self._read_pin = read_pin
         self._seconds = seconds
         self._load = load
-        self._turn = threading.Lock()
+        self._gate = _GATES.setdefault(os.path.realpath(settings.module), _Gate())
         self._login = _Login()
-        self._hanging: list[threading.Thread] = []
         self._refused_pin: str | None = None
 
     def call(self, use: Callable[[Any], T]) -> T:
@@ -80,23 +102,23 @@ class Token:
             ConfigError: the library cannot be loaded, or the PIN cannot be read.
             pkcs11.PKCS11Error: the token said no; the session is as good as before.
         """
-        if not self._turn.acquire(timeout=self._seconds):
+        if not self._gate.turn.acquire(timeout=self._seconds):
             raise self.unavailable("does not answer in time")
         try:
-            self._hanging = [thread for thread in self._hanging if thread.is_alive()]
-            if len(self._hanging) >= _MOST_HANGING:
-                raise self.unavailable(f"does not come back from {len(self._hanging)} calls")
+            if not self._gate.free():
+                raise self.unavailable("does not come back from an earlier call")
             return self._with_deadline(use)
         finally:
-            self._turn.release()
+            self._gate.turn.release()
 
     def close(self) -> None:
-        """Log out; never raises."""
-        if self._turn.acquire(timeout=self._seconds):
+        """Log out, unless the library does not come back; never raises."""
+        if self._gate.turn.acquire(timeout=self._seconds):
             try:
-                _drop(self._login)
+                if self._gate.free(self._seconds):
+                    _drop(self._login)
             finally:
-                self._turn.release()
+                self._gate.turn.release()
 
     def unavailable(self, what: str) -> KmsUnavailableError:
         """The error for a token that ``what``."""
@@ -115,13 +137,16 @@ class Token:
                 future.set_result(self._twice(login, use))
             except BaseException as error:  # noqa: BLE001  handed over whole to the thread that waits
                 future.set_exception(error)
+            if login.abandoned:
+                _drop(login)
 
         thread = threading.Thread(target=work, name="pkcs11", daemon=True)
         thread.start()
         try:
             return future.result(self._seconds)
         except TimeoutError:
-            self._hanging.append(thread)
+            self._gate.hanging = thread
+            login.abandoned = True
             self._login = _Login()
             raise self.unavailable("does not answer in time") from None
 
