@@ -6,7 +6,6 @@ back, everybody else is refused.
 """
 
 import contextlib
-import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -90,7 +89,7 @@ class Token:
         self._read_pin = read_pin
         self._seconds = seconds
         self._load = load
-        self._gate = _GATES.setdefault(os.path.realpath(settings.module), _Gate())
+        self._gate = _GATES.setdefault(str(settings.module.resolve()), _Gate())
         self._login = _Login()
         self._refused_pin: str | None = None
 
