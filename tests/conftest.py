@@ -1,7 +1,10 @@
 """What every test can rely on, whatever ran before it in the same process."""
 
 import logging
+import os
+from collections.abc import Iterator
 
+import coverage
 import pytest
 import structlog
 from hypothesis import HealthCheck, settings
@@ -27,6 +30,24 @@ def _core_limit_as_at_the_start():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("common.protection._no_core_file", lambda: True)
         yield
+
+
+@pytest.fixture(scope="module")
+def uncovered() -> Iterator[None]:
+    """Coverage's tracing is off, in this process and in those that it starts: for files that repeat what others cover.
+
+    It costs as much again, and four times as much where little but Python runs.
+    """
+    tracing = []
+    while (one := coverage.Coverage.current()) is not None:
+        one.stop()
+        tracing.append(one)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("COV")]:
+            patch.delenv(name)
+        yield
+    for one in reversed(tracing):
+        one.start()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,6 +1,5 @@
 """Labs and pairs for end-to-end tests; made anew for each test, so that none starts from what another left."""
 
-import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,15 +12,6 @@ from tests.lab.site import Lab
 DISK_MIB = 16
 LARGE_MIB = 256
 MIB = 1 << 20
-
-
-@pytest.fixture(scope="module")
-def uncovered() -> Iterator[None]:
-    """Commands run without coverage's tracing, which costs as much again: for files that repeat what others cover."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("COV")]:
-            patch.delenv(name)
-        yield
 
 
 @pytest.fixture

@@ -87,8 +87,10 @@ def stopped(world, *tellings, **changes):
     stop = Stop()
 
     def tell():
-        for manner, cause in tellings:
-            getattr(stop, manner)(cause)
+        *others, (manner, cause) = tellings
+        for before, why in others:
+            stop.mark(why, parks=before == "park")  # acts on nothing yet, else the sync may have ended by this one
+        getattr(stop, manner)(cause)
 
     return dataclasses.replace(world.agent, reader=_Telling(world.site, tell), stop=stop, **changes)
 

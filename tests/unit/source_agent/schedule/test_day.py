@@ -7,6 +7,8 @@ from source_agent.schedule.decide import Limits
 from source_agent.schedule.policy import policy_of
 from tests.unit.source_agent.schedule.day import HOUR, MINUTE, POLICIES, Day, site
 
+pytestmark = pytest.mark.usefixtures("uncovered")
+
 AMPLE = Limits(syncs=24, per_host=4, per_datastore=4)
 
 
