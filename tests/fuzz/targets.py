@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import lz4.block
@@ -18,7 +19,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from common import config, pairing_line
 from common.address import HostPort
 from common.errors import CertificateError, ConfigError, InvalidInputError, ProtocolError
-from common.grain import GRAIN_BYTES, GrainKind, digest
+from common.grain import GRAIN_BYTES, ZERO_DIGEST, GrainKind, digest
 from common.grain_check import check_grain
 from common.ids import DiskKey, PointNumber, ReplicaId
 from common.sync import codec
@@ -30,25 +31,22 @@ from target_appliance.identity.certificates import certify_agent, make_authority
 from target_appliance.identity.names import agent_uri, parse_uri
 from target_appliance.identity.requests import requested_key
 from target_appliance.recovery import record_file
-from target_appliance.recovery.digests import DigestList, DigestListError, list_header
+from target_appliance.recovery.digests import DigestList, DigestListError, DigestListWriter, list_header
 from target_appliance.seal import selfcheck
-from target_appliance.seal.grain import PAYLOAD_MOST_BYTES, GrainOpener, UnsealError
+from target_appliance.seal.grain import GrainOpener, UnsealError
 from target_appliance.seal.keys import DataKey
 from target_appliance.seal.manifest import SEAL_BYTES, associated_data, header
 from target_appliance.seal.manifest_reader import ManifestError, ManifestReader
 from target_appliance.seed import descriptor
-from target_appliance.seed.source_file import SourceFile
-from target_appliance.seed.sparse import SparseExtent
-from target_appliance.store.memory import MemoryReadFile
-from target_appliance.vmdk.reader import ExtentReader, LayoutError
+from target_appliance.store.memory import MemoryReadFile, MemoryStore
+from target_appliance.vmdk.reader import LayoutError
 from tests.fakes.clock import START
+from tests.fuzz import extents
 
 SYNC = "5d1e4f8c-6f6d-4b3a-9d0e-0a1b2c3d4e5f"
 REPLICA = ReplicaId("11111111-1111-4111-8111-111111111111")
 POINT = PointNumber(1)
 KEY = DataKey(REPLICA, DiskKey(2000), 1, bytes(32))
-CAPACITY = 1 << 20
-GOLDEN = Path(__file__).parents[1] / "golden" / "format"
 FOUND = Path(__file__).parent / "found"
 """Inputs that once broke a parser, by its name; every run of the suite tries them again."""
 
@@ -87,7 +85,11 @@ def _frames() -> Iterable[bytes]:
 
 
 def _lz4(data: bytes) -> None:
-    check_grain(GrainRecord(0, GrainKind.LZ4, bytes(16), data))
+    check_grain(GrainRecord(0, GrainKind.LZ4, ZERO_DIGEST, data))
+
+
+def _packed() -> Iterable[bytes]:
+    yield lz4.block.compress(bytes(GRAIN_BYTES), store_size=False)
 
 
 def _payload(data: bytes) -> None:
@@ -104,20 +106,6 @@ def _sealed_grain(plain: bytes) -> bytes:
     nonce = bytes(12)
     binding = KEY.binding(POINT) + (0).to_bytes(4, "little")
     return POINT.to_bytes(4, "little") + nonce + AESGCM(KEY.grain_key(POINT)).encrypt(nonce, plain, binding)
-
-
-def _extent(data: bytes) -> None:
-    reader = ExtentReader(MemoryReadFile(bytearray(data)), CAPACITY, PAYLOAD_MOST_BYTES)
-    reader.descriptor()
-    held = [(grain, entry) for grain, entry in reader.entries() if entry > 1]
-    for payload in reader.payloads(sorted(held, key=lambda one: one[1])):
-        len(payload)
-
-
-def _extents() -> Iterable[bytes]:
-    for path in sorted(GOLDEN.rglob("*.vmdk")):
-        if path.stat().st_size < 1 << 20 and path.read_bytes()[:4] == b"KDMV":
-            yield path.read_bytes()
 
 
 def _manifest(data: bytes) -> None:
@@ -149,7 +137,7 @@ def _selfchecked(body: bytes) -> bytes:
 
 
 def _records() -> Iterable[bytes]:
-    for path in sorted(GOLDEN.rglob("point.json")):
+    for path in sorted(extents.GOLDEN.rglob("point.json")):
         yield selfcheck.canonical(selfcheck.decode(path.read_bytes()))
 
 
@@ -158,8 +146,19 @@ def _digest_list(data: bytes) -> None:
     content += blake3(content).digest()
     found = DigestList(MemoryReadFile(bytearray(content)), REPLICA, DiskKey(2000), POINT)
     for listed in found.files:
-        for _ in found.digests(listed):
+        for _ in islice(found.digests(listed), 4096):
             pass
+
+
+def _digest_lists() -> Iterable[bytes]:
+    """Without header and sum."""
+    store = MemoryStore()
+    with store.create("list") as file:
+        listing = DigestListWriter(file, REPLICA, DiskKey(2000), POINT)
+        listing.add("disk-2000.vmdk", (2 << 20) + 5, bytes(3 * 16))
+        listing.add("disk-2000.manifest", 100, bytes(16))
+        listing.finish()
+    yield bytes(store.content("list")[len(list_header(REPLICA, DiskKey(2000), POINT)) : -32])
 
 
 def _config(model: type[config.Section]) -> Callable[[bytes], object]:
@@ -177,22 +176,6 @@ def _config(model: type[config.Section]) -> Callable[[bytes], object]:
 
 def _example(half: str) -> Callable[[], Iterable[bytes]]:
     return lambda: [(Path(__file__).parents[2] / "deploy" / half / "example.toml").read_bytes()]
-
-
-def _sparse(data: bytes) -> None:
-    with tempfile.NamedTemporaryFile(prefix="keysapart-fuzz-") as file:
-        file.write(data)
-        file.flush()
-        source = SourceFile(Path(file.name))
-        try:
-            extent = SparseExtent(source)
-            extent.descriptor(4096)
-            for number, found in enumerate(extent.allocated()):
-                if number == 64:
-                    break
-                extent.read_into(found.offset, memoryview(bytearray(min(found.length, 1 << 16))))
-        finally:
-            source.close()
 
 
 AUTHORITY = make_authority("keysapart.test", START)
@@ -236,16 +219,18 @@ def _requests() -> Iterable[bytes]:
 
 TARGETS: dict[str, Target] = {
     "frame": Target(_frame, (ProtocolError, InvalidInputError), _frames),
-    "lz4-block": Target(_lz4, (ProtocolError,), lambda: [lz4.block.compress(bytes(GRAIN_BYTES), store_size=False)]),
+    "lz4-block": Target(_lz4, (ProtocolError,), _packed),
     "grain-payload": Target(_payload, (), lambda: [b"\x00" + bytes(100), _sealed_grain(bytes(10))]),
-    "extent": Target(_extent, (LayoutError,), _extents),
+    "extent": Target(extents.whole, (LayoutError,), extents.wholes),
+    "grain-table": Target(extents.tables, (), extents.good_tables),
+    "grain-marker": Target(extents.markers, (), extents.good_markers),
     "manifest": Target(_manifest, (), lambda: [bytes(40), bytes.fromhex("0100000000" * 8)]),
     "point-record": Target(_record, (selfcheck.SelfCheckError, ValueError), _records),
-    "digest-list": Target(_digest_list, (DigestListError,), lambda: [bytes(64)]),
+    "digest-list": Target(_digest_list, (DigestListError,), _digest_lists),
     "seed-descriptor": Target(
         descriptor.parse, (ValueError,), lambda: [b'RW 2048 FLAT "a-flat.vmdk" 0\nparentCID=ffffffff']
     ),
-    "seed-extent": Target(_sparse, (InvalidInputError,), _extents),
+    "seed-extent": Target(extents.foreign, (InvalidInputError,), extents.foreigns),
     "agent-config": Target(_config(AgentConfig), (ConfigError,), _example("agent")),
     "appliance-config": Target(_config(ApplianceConfig), (ConfigError,), _example("appliance")),
     "certificate": Target(_certificate, (CertificateError,), _certificates),
