@@ -16,6 +16,9 @@ from typing import Any, Self
 from tests.lab.site import Lab
 
 BIN = Path(sys.executable).parent
+AGENT = (BIN / "source-agent",)
+WITHOUT_PAUSES = (sys.executable, "-m", "tests.end_to_end.without_pauses")
+SOON_AGAIN = (sys.executable, "-m", "tests.end_to_end.soon_again")
 TENANT = "acme"
 _START_SECONDS = 30.0
 _COMMAND_SECONDS = 240.0
@@ -125,9 +128,9 @@ class Pair:
         """A ``source-agent`` command."""
         return run("source-agent", self.lab.agent_toml, *words)
 
-    def start_source(self, *words: object) -> "subprocess.Popen[str]":
+    def start_source(self, *words: object, program: Sequence[object] = AGENT) -> "subprocess.Popen[str]":
         """A ``source-agent`` command that goes on while the test does; the caller waits for it."""
-        return start("source-agent", self.lab.agent_toml, *words)
+        return start(program, self.lab.agent_toml, *words)
 
     def done(self, *words: object) -> dict[str, Any]:
         """A ``target-appliance`` command that must succeed; its JSON object."""
@@ -169,10 +172,10 @@ def _under(lab: Lab, driver: str, table: str) -> Path:
     return config
 
 
-def start(command: str, config: Path, *words: object) -> "subprocess.Popen[str]":
+def start(program: Sequence[object], config: Path, *words: object) -> "subprocess.Popen[str]":
     """Start a command with ``--config``."""
     return subprocess.Popen(
-        [BIN / command, "--config", config, *(str(word) for word in words)],
+        [str(word) for word in (*program, "--config", config, *words)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -182,7 +185,7 @@ def start(command: str, config: Path, *words: object) -> "subprocess.Popen[str]"
 
 def run(command: str, config: Path, *words: object) -> Outcome:
     """Run a command with ``--config`` to its end."""
-    process = start(command, config, *words)
+    process = start([BIN / command], config, *words)
     try:
         out, err = process.communicate(timeout=_COMMAND_SECONDS)
     except subprocess.TimeoutExpired:

@@ -12,7 +12,7 @@ from tests.end_to_end.conftest import LARGE_MIB as DISK_MIB
 from tests.end_to_end.cutter import Cutter, cut_link
 from tests.end_to_end.gate import gated
 from tests.end_to_end.ledger import Ledger
-from tests.end_to_end.pair import Pair
+from tests.end_to_end.pair import SOON_AGAIN, Pair
 from tests.end_to_end.refusing import ended, sentence, syncing, unharmed
 from tests.end_to_end.waiting import until
 
@@ -90,7 +90,7 @@ def test_an_appliance_killed_again_and_again(large: Pair, rng: random.Random) ->
     with Ledger(large, VM) as ledger, cut_link(large.lab, NEVER, minutes=5) as link:
         content = ledger.content()
         kills, ideal = 0, DISK_MIB * MIB
-        process = large.start_source("sync", VM, "--json")
+        process = large.start_source("sync", VM, "--json", program=SOON_AGAIN)
         while kills < KILLS and _passes(link, rng.randrange(MIB, 12 * MIB), process.poll):
             assert large.appliance is not None
             large.appliance.kill()

@@ -10,7 +10,6 @@ import os
 import random
 import re
 import ssl
-import sys
 from collections import Counter
 from datetime import timedelta
 from pathlib import Path
@@ -31,7 +30,7 @@ from target_appliance.identity.authority import Authority
 from target_appliance.identity.certificates import LEAF_LIFE, make_server
 from tests.end_to_end.gate_for_each import gated_each
 from tests.end_to_end.inside import inside
-from tests.end_to_end.pair import TENANT, Appliance, Pair
+from tests.end_to_end.pair import TENANT, WITHOUT_PAUSES, Appliance, Pair
 from tests.end_to_end.test_run import running
 from tests.end_to_end.waiting import until
 from tests.fakes.clock import ManualClock
@@ -51,8 +50,6 @@ HELD_AFTER = GRAIN_BYTES + (GRAIN_BYTES >> 1)
 LONG_AGO = timedelta(days=275)
 """Certificates of then are due."""
 AT_ONCE = (f"syncs = {len(VMS)}", f"per_host = {len(VMS)}", f"per_datastore = {len(VMS)}")
-WITHOUT_PAUSES = (sys.executable, "-m", "tests.end_to_end.without_pauses")
-
 SYNCS = r'keysapart_agent_syncs_total{kind="(.*)",result="(.*)"}'
 
 
