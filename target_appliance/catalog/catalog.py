@@ -154,8 +154,10 @@ class Catalog(Closing):
 
         Raises:
             BusyError: another agent holds it; the message says until when.
+            AccessDeniedError: the tenant was suspended since the agent was let in.
         """
         with self._database.writing() as connection:
+            register.refuse_suspended(connection, tenant)
             return leases.take(connection, tenant, replica, agent, sync, now=self._now(), ttl=ttl)
 
     def require_free(self, tenant: TenantId, replica: ReplicaId, agent: AgentId) -> None:
@@ -190,10 +192,10 @@ class Catalog(Closing):
         with self._database.writing() as connection:
             leases.release(connection, lease)
 
-    def live_syncs(self) -> frozenset[SyncId]:
-        """Syncs whose lease stands: their staging folders must stay."""
+    def live_syncs(self, tenant: TenantId | None = None) -> frozenset[SyncId]:
+        """Syncs whose lease stands, of all tenants or of one: their staging folders must stay."""
         with self._database.reading() as connection:
-            return leases.live_syncs(connection, now=self._now())
+            return leases.live_syncs(connection, now=self._now(), tenant=tenant)
 
     # Replicas and points
 

@@ -98,10 +98,12 @@ def release_all(connection: Connection, agent: AgentId) -> None:
     connection.execute(update(leases).where(leases.c.agent == agent).values(sync=None))
 
 
-def live_syncs(connection: Connection, *, now: float) -> frozenset[SyncId]:
-    """Syncs whose lease stands: their staging folders must stay."""
-    rows = connection.execute(select(leases.c.sync).where(leases.c.sync.is_not(None), leases.c.expires > now))
-    return frozenset(SyncId(row.sync) for row in rows)
+def live_syncs(connection: Connection, *, now: float, tenant: TenantId | None = None) -> frozenset[SyncId]:
+    """Syncs whose lease stands, of all tenants or of one: their staging folders must stay."""
+    wanted = select(leases.c.sync).where(leases.c.sync.is_not(None), leases.c.expires > now)
+    if tenant is not None:
+        wanted = wanted.where(leases.c.tenant == tenant)
+    return frozenset(SyncId(row.sync) for row in connection.execute(wanted))
 
 
 def _row(connection: Connection, tenant: TenantId, replica: ReplicaId) -> Row[tuple[object, ...]] | None:

@@ -137,11 +137,14 @@ def admit(connection: Connection, identity: Identity) -> None:
             next_step="register a new agent if it is to come back",
         )
     if found.suspended is not None:
-        raise AccessDeniedError(
-            f"tenant {identity.tenant} is suspended at this appliance",
-            subject=f"tenant {identity.tenant}",
-            next_step="ask the target's operator, who can take it back with target-appliance tenants resume",
-        )
+        raise _suspended(identity.tenant)
+
+
+def refuse_suspended(connection: Connection, tenant: TenantId) -> None:
+    """Return if the tenant is not suspended. Raises AccessDeniedError."""
+    found = connection.execute(select(tenants.c.suspended).where(tenants.c.tenant == tenant)).one_or_none()
+    if found is not None and found.suspended is not None:
+        raise _suspended(tenant)
 
 
 def welcome(connection: Connection, row: AgentRow) -> bool:
@@ -184,6 +187,14 @@ def _agent(row: Row[tuple[object, ...]]) -> AgentRow:
         row.not_after,
         row.revoked,
         Role(row.role),
+    )
+
+
+def _suspended(tenant: TenantId) -> AccessDeniedError:
+    return AccessDeniedError(
+        f"tenant {tenant} is suspended at this appliance",
+        subject=f"tenant {tenant}",
+        next_step="ask the target's operator, who can take it back with target-appliance tenants resume",
     )
 
 

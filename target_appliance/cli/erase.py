@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from common.cli_edge import edge, emit
+from common.cli_edge import edge, emit, say
 from target_appliance.cli.key_life import keys
 from target_appliance.cli.options import AsJson, configured, confirmed
 from target_appliance.cli.set_up import tenants
@@ -27,8 +27,13 @@ def _erase(
 ) -> None:
     """Destroy a tenant's keys at its KMS, for good, and remove everything of the tenant's; goes on where it was cut.
 
-    No copy of the store opens the tenant's points afterwards.
+    No copy of the store opens the tenant's points afterwards. Syncs under way end first, which takes a minute or two.
     """
+
+    def waiting(count: int) -> None:
+        if not as_json:
+            say(f"waiting for {count} syncs of tenant {name} to end")
+
     with edge(as_json=as_json):
         from common.clock import SystemClock  # noqa: PLC0415
         from common.ids import parse_tenant  # noqa: PLC0415
@@ -44,7 +49,7 @@ def _erase(
             if eraser.known(tenant):
                 confirmed(name, f"destroy the keys and all points of tenant {name}, for good", yes=yes)
             with audited(config, "tenants erase", f"tenant {name}", name) as told:
-                body = eraser.erase(tenant, receipt)
+                body = eraser.erase(tenant, receipt, waiting)
                 told.facts.update(keks=len(body["keks"]), replicas=body["replicas"], points=body["points"])
         emit(body, [*_lines(body), f"wrote the receipt {receipt}"], as_json=as_json)
 

@@ -4,12 +4,13 @@ What is to go is noted in the store first, so that a run that was cut goes on, w
 go before anything else: from then on no copy of the store opens, whoever kept one.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from common.clock import Clock
-from common.errors import AlreadyExistsError, KmsUnavailableError, NotFoundError
+from common.errors import AlreadyExistsError, BusyError, KmsUnavailableError, NotFoundError
 from common.ids import TenantId
 from common.private_file import write_file
 from target_appliance.admission import Admission
@@ -22,6 +23,15 @@ from target_appliance.recovery.vault import Vault
 
 RECEIPT: Final = "erasure-receipt"
 """Kind of the signed document."""
+_PATIENCE_SECONDS: Final = 120.0
+"""For syncs: their streams are cut within seconds, and their leases, which nobody renews then, last a minute."""
+
+Waiting = Callable[[int], None]
+"""Told once how many syncs are waited for."""
+
+
+def _nobody_waits(_count: int) -> None:
+    """Nobody watches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +64,11 @@ class Eraser:
         """Whether there is anything to erase, or to go on with."""
         return tenant in self.admission.catalog.tenants() or tenant in self.vault.tenants()
 
-    def erase(self, tenant: TenantId, receipt: Path) -> dict[str, Any]:
+    def erase(self, tenant: TenantId, receipt: Path, waiting: Waiting = _nobody_waits) -> dict[str, Any]:
         """Erase a tenant and write the receipt, whose body is returned. May be repeated until it succeeds.
+
+        Its syncs are over before anything goes: it is suspended, which cuts their streams, and their leases run out.
+        One that is just becoming a point holds the erasure off for that moment, and later ones are refused.
 
         Raises:
             NotFoundError: there is no such tenant.
@@ -63,6 +76,7 @@ class Eraser:
             PreconditionError: another tenant has a KEK of this one, or nothing shows that one is this tenant's.
             KmsUnavailableError: the KMS does not destroy a KEK; what it wraps stays, and the tenant is suspended.
             KeyNotUsableError: the configuration lacks the tenant's KMS.
+            BusyError: syncs of the tenant's do not end; nothing was erased, and the tenant is suspended.
         """
         if receipt.exists():
             raise AlreadyExistsError(f"{receipt} exists", subject=f"file {receipt}", next_step="give another file")
@@ -70,13 +84,11 @@ class Eraser:
             raise NotFoundError(f"there is no tenant {tenant}", subject=f"tenant {tenant}", next_step="tenants list")
         if tenant in self.admission.catalog.tenants():
             self.admission.suspend(tenant)
-        with self.vault.keyring.files.locked(tenant):
-            before = self._marked(tenant)
-            marked = before or self._found(tenant)
-            for kek in marked.keks:  # asked of an older mark too, which lies in the store like all the rest
-                require_own(self.vault, tenant, kek)
-            if before is None:
-                small_file.replace(self.vault.store, names.tenant_folder(tenant), names.ERASE_FILE, marked.members())
+            self._end_syncs(tenant, waiting)
+        files = self.vault.keyring.files
+        with files.locked(tenant):
+            with files.points_locked(tenant):
+                marked = self._mark(tenant)
             for kek in marked.keks:
                 self.vault.keyring.directory.of(kek.kms).destroy_kek(kek.kek_id)
             self._purge(tenant)
@@ -94,6 +106,30 @@ class Eraser:
         write_file(receipt, self.signer.sign(RECEIPT, body))
         self.vault.store.remove_tree(names.tenant_folder(tenant))
         return body
+
+    def _end_syncs(self, tenant: TenantId, waiting: Waiting) -> None:
+        """Return when no sync of the suspended tenant has a lease. Raises BusyError."""
+        if left := self.admission.catalog.live_syncs(tenant):
+            waiting(len(left))
+        last = self.clock.monotonic() + _PATIENCE_SECONDS
+        while left := self.admission.catalog.live_syncs(tenant):
+            if self.clock.monotonic() >= last:
+                raise BusyError(
+                    f"{len(left)} syncs of tenant {tenant} do not end, so nothing was erased",
+                    subject=f"tenant {tenant}",
+                    next_step="wait for a seed that is imported, or stop the appliance; then run the command again",
+                )
+            self.clock.sleep(1.0)
+
+    def _mark(self, tenant: TenantId) -> Marked:
+        """Lay down what is to go, after which no sync of the tenant's becomes a point."""
+        before = self._marked(tenant)
+        marked = before or self._found(tenant)
+        for kek in marked.keks:  # asked of an older mark too, which lies in the store like all the rest
+            require_own(self.vault, tenant, kek)
+        if before is None:
+            small_file.replace(self.vault.store, names.tenant_folder(tenant), names.ERASE_FILE, marked.members())
+        return marked
 
     def _marked(self, tenant: TenantId) -> Marked | None:
         try:

@@ -5,12 +5,12 @@ replaced whole.
 """
 
 from collections import Counter
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from common.errors import InvalidInputError, KeyNotUsableError, NotFoundError
+from common.errors import InvalidInputError, KeyNotUsableError, NotFoundError, PreconditionError
 from common.ids import DiskKey, ReplicaId, TenantId, parse_disk_key, parse_replica
 from target_appliance.kms.directory import DEFAULT
 from target_appliance.kms.port import WrappedKey
@@ -114,6 +114,33 @@ class KeyFiles:
         self._store.make_folder(folder)
         return self._store.lock(f"{folder}/{names.KEYS_LOCK}")
 
+    def points_locked(self, tenant: TenantId) -> AbstractContextManager[None]:
+        """Let no sync of the tenant's become a point while the block runs. Raises BusyError, NotFoundError."""
+        return self._store.lock(f"{names.tenant_folder(tenant)}/{names.POINTS_LOCK}")
+
+    @contextmanager
+    def still_kept(self, tenant: TenantId) -> Iterator[None]:
+        """Let nobody begin to erase the tenant while the block runs.
+
+        Raises:
+            PreconditionError: it is being erased, or is gone.
+            BusyError: that is being decided.
+        """
+        with ExitStack() as life:
+            try:
+                life.enter_context(self.points_locked(tenant))
+            except NotFoundError:
+                raise _erased(tenant) from None
+            self.require_kept(tenant)
+            if not self.replicas(tenant):  # the lock may be of a folder that is gone
+                raise _erased(tenant)
+            yield
+
+    def require_kept(self, tenant: TenantId) -> None:
+        """Return if the tenant is not being erased. Raises PreconditionError."""
+        if names.ERASE_FILE in self._store.names(names.tenant_folder(tenant)):
+            raise _erased(tenant)
+
     def tenant(self, tenant: TenantId) -> TenantKeys | None:
         """The tenant's KEKs, None before the first use. Raises DamagedError."""
         path = f"{names.tenant_folder(tenant)}/{names.TENANT_FILE}"
@@ -187,6 +214,14 @@ def _parse(members: dict[str, Any], kek_id: str) -> WrappedKey:
         bytes.fromhex(members["ciphertext"]),
         bytes.fromhex(members["tag"]),
         None if members.get("key_version") is None else int(members["key_version"]),
+    )
+
+
+def _erased(tenant: TenantId) -> PreconditionError:
+    return PreconditionError(
+        f"tenant {tenant} is being erased, so nothing of it is stored any more",
+        subject=f"tenant {tenant}",
+        next_step="ask the target's operator; tenants erase goes on where it was cut",
     )
 
 

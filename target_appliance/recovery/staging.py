@@ -23,6 +23,7 @@ from target_appliance.recovery.disk_place import (
     ResumePlace,
 )
 from target_appliance.recovery.disk_writer import SealedDiskWriter
+from target_appliance.recovery.key_files import KeyFiles
 from target_appliance.recovery.replay import FinishedDisk, restored
 from target_appliance.recovery.types import (
     NO_PARENT_HASH,
@@ -80,6 +81,7 @@ class StagedSync:
         self._plan = plan
         self._failpoint = failpoint
         self._folder = names.sync_folder(plan.tenant, plan.replica, plan.sync)
+        self._files = KeyFiles(store)
         self._lock = threading.Lock()
         self._writers: dict[DiskKey, SealedDiskWriter | FinishedDisk] = {}
         self._over = False
@@ -176,6 +178,7 @@ class StagedSync:
 
         Raises:
             PreconditionError: a disk was never written.
+            PreconditionError: the tenant is being erased.
             FencedError: the point exists already, or the sync is over.
             StoreError, StoreFullError: the store's.
         """
@@ -198,7 +201,8 @@ class StagedSync:
             self._failpoint(RECORD_WRITTEN)
             self._store.sync_folder(self._folder)
             self._failpoint(STAGING_SYNCED)
-            self._rename()
+            with self._files.still_kept(self._plan.tenant):
+                self._rename()
             self._over = True
             self._remove_resume()
             stored = size + sum(writer.stored_bytes for writer in self._writers.values())

@@ -167,9 +167,11 @@ class Vault:
         Raises:
             KeyNotUsableError, KmsUnavailableError: nothing is accepted.
             InvalidInputError: the header cannot be.
-            PreconditionError: it was planned on another newest point, or a delta has nothing to stand on.
+            PreconditionError: it was planned on another newest point, a delta has nothing to stand on, or the tenant
+                is being erased.
             DamagedError: the newest point's record is not authentic.
         """
+        self._keyring.files.require_kept(tenant)
         self._keyring.require(tenant)
         begin.check_header(header)
         newest = self.newest(tenant, replica)

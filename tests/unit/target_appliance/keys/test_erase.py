@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import uuid
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +11,19 @@ from pathlib import Path
 import pytest
 
 from common.clock import SystemClock
-from common.errors import AlreadyExistsError, KeyNotUsableError, KmsUnavailableError, NotFoundError, PreconditionError
-from common.ids import new_sync_id
+from common.errors import (
+    AccessDeniedError,
+    AlreadyExistsError,
+    BusyError,
+    KeyNotUsableError,
+    KeysapartError,
+    KmsUnavailableError,
+    NotFoundError,
+    PreconditionError,
+)
+from common.ids import AgentId, new_sync_id
 from target_appliance.admission import Admission, opened
+from target_appliance.catalog.model import Lease
 from target_appliance.identity.signing import Signer
 from target_appliance.keys.erase import Eraser, Marked
 from target_appliance.keys.rotate import rotate_kek
@@ -53,7 +65,8 @@ class Stage:
         for tenant in (TENANT, OTHER):
             row = self.world.vault.point(tenant, REPLICA, 1)
             admission.catalog.record_point(row, 1)
-        self.world.begin([spec()])  # a sync under way
+        self.sync = new_sync_id()
+        self.staged = self.world.begin([spec()], sync=self.sync)  # under way
 
     def eraser(self, store: object = None, kms: object = None) -> Eraser:
         vault = Vault(store or self.world.store, kms or self.world.kms, self.clock)
@@ -219,3 +232,73 @@ def test_what_was_noted_is_not_believed(stage: Stage, tmp_path: Path):
     with pytest.raises(PreconditionError, match="nothing shows that key"):
         stage.eraser().erase(TENANT, tmp_path / "receipt")
     assert stage.world.kms.state(others.kek_id) is KekState.ACTIVE
+
+
+class Ticking(SystemClock):
+    """Time that passes by itself does not; ``slept`` is called in place of waiting."""
+
+    def __init__(self, slept: Callable[[], None]) -> None:
+        self._slept = slept
+        self._since = 0.0
+
+    def monotonic(self) -> float:
+        return self._since
+
+    def sleep(self, seconds: float) -> None:
+        self._since += seconds
+        self._slept()
+
+
+def leased(stage: Stage, sync: str) -> Lease:
+    return stage.admission.catalog.take_lease(TENANT, REPLICA, AgentId(str(uuid.uuid4())), sync, 3600)
+
+
+def test_a_sync_that_becomes_a_point_is_waited_for_and_goes_too(stage: Stage, tmp_path: Path) -> None:
+    lease, waited = leased(stage, stage.sync), []
+    send(stage.staged.disk(DISK), {1: grain_bytes(2)})
+
+    def commit() -> None:
+        stage.staged.commit()
+        stage.admission.catalog.release(lease)
+
+    body = replace(stage.eraser(), clock=Ticking(commit)).erase(TENANT, tmp_path / "receipt", waited.append)
+    assert (waited, body["points"]) == ([1], 2)
+    assert TENANT not in stage.world.vault.tenants()
+
+
+def test_a_sync_that_does_not_end_keeps_the_tenant(stage: Stage, tmp_path: Path) -> None:
+    leased(stage, stage.sync)
+    with pytest.raises(BusyError, match="1 syncs of tenant acme do not end"):
+        replace(stage.eraser(), clock=Ticking(lambda: None)).erase(TENANT, tmp_path / "receipt")
+    assert stage.admission.catalog.tenant(TENANT).suspended
+    opens(stage, TENANT)
+    with pytest.raises(AccessDeniedError):  # so that no sync begins behind the wait
+        leased(stage, new_sync_id())
+
+
+def test_a_sync_whose_lease_ran_out_becomes_no_point_while_keys_go(stage: Stage, tmp_path: Path) -> None:
+    send(stage.staged.disk(DISK), {1: grain_bytes(2)})
+    tried = []
+
+    class Trying(FaultKms):
+        def destroy_kek(self, kek_id: str) -> None:
+            if not tried:
+                with pytest.raises(PreconditionError, match="is being erased"):
+                    stage.staged.commit()
+            with pytest.raises(PreconditionError, match="is being erased"):
+                stage.world.begin([spec()])
+            tried.append(kek_id)
+            super().destroy_kek(kek_id)
+
+    stage.eraser(kms=Trying(stage.world.kms)).erase(TENANT, tmp_path / "receipt")
+    assert len(tried) == 2
+    assert TENANT not in stage.world.vault.tenants()
+
+
+def test_a_sync_whose_lease_ran_out_becomes_no_point_after_the_receipt(stage: Stage, tmp_path: Path) -> None:
+    send(stage.staged.disk(DISK), {1: grain_bytes(2)})
+    stage.eraser().erase(TENANT, tmp_path / "receipt")
+    with pytest.raises(KeysapartError):
+        stage.staged.commit()
+    stage.staged.discard()
+    assert TENANT not in stage.world.vault.tenants()
