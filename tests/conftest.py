@@ -9,6 +9,8 @@ import pytest
 import structlog
 from hypothesis import HealthCheck, settings
 
+from tests.order import dealt
+
 # Hypothesis gives each example 200 ms, and calls slow generation unhealthy: no test here may fail for a busy machine.
 settings.register_profile("keysapart", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("keysapart")
@@ -50,6 +52,7 @@ def uncovered() -> Iterator[None]:
         one.start()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """End-to-end tests first: they last longest, and none should be alone at the end while other workers are idle."""
-    items.sort(key=lambda item: "end_to_end" not in item.path.parts)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What lasts long begins first."""
+    workers = getattr(config, "workerinput", {}).get("workercount", 1)
+    items[:] = dealt(items, [item.nodeid for item in items], workers)
