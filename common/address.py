@@ -1,6 +1,7 @@
 """``host:port`` in configuration files: checked once, taken apart where a socket is made."""
 
 import re
+from ipaddress import ip_address
 from typing import Annotated
 
 from pydantic import AfterValidator
@@ -28,6 +29,23 @@ def checked(text: str, subject: str) -> str:
 
 HostPort = Annotated[str, AfterValidator(check)]
 """A checked ``host:port`` or ``[v6]:port``."""
+
+
+def loopback(text: str) -> str:
+    """A checked ``host:port``, if only this machine can reach it. Raises ValueError."""
+    host, _ = split(text)
+    if host != "localhost":
+        try:
+            inside = ip_address(host).is_loopback
+        except ValueError:
+            inside = False
+        if not inside:
+            raise ValueError("should be on loopback, because whoever reaches it is told everything")
+    return text
+
+
+Loopback = Annotated[HostPort, AfterValidator(loopback)]
+"""A checked ``host:port`` of this machine alone."""
 
 
 def split(address: HostPort) -> tuple[str, int]:

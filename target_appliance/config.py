@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, Field, model_validator
 
-from common.address import HostPort
+from common.address import HostPort, Loopback
 from common.config import ConfigPath, Section
 
 S = TypeVar("S", bound=Section)
@@ -39,8 +39,8 @@ class Listen(Section):
     health: HostPort
     enrollment: HostPort | None = None
     """Where agents without a certificate trade a pairing line for one; nowhere if left out."""
-    metrics: HostPort | None = None
-    """Prometheus metrics, over HTTP in the clear; nowhere if left out."""
+    metrics: Loopback | None = None
+    """Prometheus metrics, over HTTP in the clear, for this machine: they name all tenants. Nowhere if left out."""
     names: tuple[Annotated[str, Field(min_length=1, max_length=253)], ...] = Field(min_length=1)
     """Host names and addresses that the server certificate is valid for: what agents dial."""
 
