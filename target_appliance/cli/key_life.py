@@ -1,4 +1,4 @@
-"""``keys``: status, rotate-kek, rotate-dek, reveal."""
+"""``keys``: status, rotate-kek, destroy-old, rotate-dek, reveal."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,6 +20,7 @@ def add_to(app: typer.Typer) -> None:
     """Hang these commands into the tree."""
     keys.command("status")(_status)
     keys.command("rotate-kek")(_rotate_kek)
+    keys.command("destroy-old")(_destroy_old)
     keys.command("rotate-dek")(_rotate_dek)
     keys.command("reveal")(_reveal)
     app.add_typer(keys, name="keys")
@@ -60,7 +61,7 @@ def _rotate_kek(
     *,
     destroy_old: Annotated[
         bool,
-        typer.Option("--destroy-old", help="Destroy the older keys at the KMS for good."),
+        typer.Option("--destroy-old", help="Then destroy the older keys at the KMS for good."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -91,8 +92,29 @@ def _rotate_kek(
             + (", going on with a rotation that was cut" if done.went_on else "")
         ]
         lines += [f"destroyed {kek.kek_id}" for kek in done.destroyed]
-        lines += [f"{kek.kek_id} is needed by nothing: --destroy-old destroys it" for kek in done.retired]
+        advice = f"keys destroy-old {done.tenant} destroys it"
+        lines += [f"{kek.kek_id} is needed by nothing: {advice}" for kek in done.retired]
         emit(done.to_json(), lines, as_json=as_json)
+
+
+def _destroy_old(context: typer.Context, tenant: _TenantName, as_json: AsJson = False) -> None:
+    """Destroy a tenant's older keys at its KMS, for good, after a rotation that kept them; makes no new one.
+
+    Copies of the store from before the rotation do not open afterwards.
+    """
+    with edge(as_json=as_json):
+        from common.ids import parse_tenant  # noqa: PLC0415
+        from target_appliance.at_rest import opened  # noqa: PLC0415
+        from target_appliance.audit.commands import audited  # noqa: PLC0415
+        from target_appliance.keys.rotate import destroy_retired  # noqa: PLC0415
+
+        config = configured(context)
+        with audited(config, "keys destroy-old", f"tenant {tenant}", tenant) as told, opened(config) as held:
+            name = held.catalog.tenant(parse_tenant(tenant)).tenant
+            destroyed = destroy_retired(held.vault, name)
+            told.facts.update(destroyed=len(destroyed))
+        lines = [f"destroyed {kek.kek_id}" for kek in destroyed] or [f"tenant {name} has no older key"]
+        emit({"tenant": name, "destroyed": [kek.kek_id for kek in destroyed]}, lines, as_json=as_json)
 
 
 def _rotate_dek(context: typer.Context, replica: ReplicaName, tenant: Tenant = None, as_json: AsJson = False) -> None:

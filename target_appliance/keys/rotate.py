@@ -87,6 +87,8 @@ def unfinished(vault: Vault, tenant: TenantId) -> bool:
 def destroy_retired(vault: Vault, tenant: TenantId) -> tuple[ChosenKek, ...]:
     """Destroy the KEKs that were the tenant's before; returns them. What was destroyed when it fails stays so.
 
+    None when there are none; no KEK is made.
+
     Raises:
         PreconditionError: something is still wrapped under one, another tenant names it, or nothing shows that it was
             this tenant's.

@@ -90,6 +90,7 @@ ROWS: Final[Mapping[str, Row]] = {
     "seed import": Row(lambda on: _in(on, on.replica, "--disk", f"2000={on.image}"), _R, makes=Kind.REPLICA),
     "keys status": Row(lambda on: [on.tenant], _T),
     "keys rotate-kek": Row(lambda on: [on.tenant], _T),
+    "keys destroy-old": Row(lambda on: [on.tenant], _T),
     "keys rotate-dek": Row(lambda on: _in(on, on.replica), _R),
     "keys reveal": Row(lambda on: _in(on, on.replica, "--yes", "--out", on.out), _R),
     "audit show": Row(lambda on: ["--tenant", on.tenant], _T, filters=True),

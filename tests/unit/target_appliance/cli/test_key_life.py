@@ -49,6 +49,24 @@ def test_a_kek_is_rotated_and_the_old_one_destroyed(copy: Site) -> None:
     copy.refused(EXIT_NOT_FOUND, "keys", "rotate-kek", "globex")
 
 
+def test_old_keks_are_destroyed_without_a_rotation(copy: Site) -> None:
+    (before,) = copy.done("keys", "status")["tenants"]
+    assert copy.done("keys", "destroy-old", "acme")["destroyed"] == []
+    assert copy.run("keys", "destroy-old", "acme").out == "tenant acme has no older key\n"
+    kept = [before["kek"], copy.done("keys", "rotate-kek", "acme")["kek"]]
+    rotated = copy.run("keys", "rotate-kek", "acme")
+    assert f"{kept[0]} is needed by nothing: keys destroy-old acme destroys it" in rotated.out
+    (now,) = copy.done("keys", "status")["tenants"]
+    assert sorted(copy.done("keys", "destroy-old", "acme")["destroyed"]) == sorted(kept)
+    (after,) = copy.done("keys", "status")["tenants"]
+    assert (after["kek"], after["state"], after["retired"]) == (now["kek"], "active", [])
+    kms = registry.create(copy.config.kms, None)
+    assert {kms.state(kek).value for kek in kept} == {"destroyed"}
+    assert copy.done("verify", REPLICA)["findings"] == []
+    assert "keys destroy-old" in copy.run("audit", "show", "--json").out
+    copy.refused(EXIT_NOT_FOUND, "keys", "destroy-old", "globex")
+
+
 def test_a_dek_is_rotated(copy: Site) -> None:
     assert copy.done("keys", "rotate-dek", "web01")["disks"] == [
         {"disk": 2000, "epoch": 2},
