@@ -18,17 +18,14 @@ def clear_unfinished(vsphere: VSphere, agent: AgentId, state_dir: Path, pending:
     """Remove our snapshots from every VM whose last sync from here did not end well, and that no process holds.
 
     A VM that cannot be cleared now is logged and stays on the list: it must not keep another one from its sync. A
-    VM whose sync may go on, of which ``pending`` knows, waits for its own next sync.
+    VM whose sync may go on, of which ``pending`` knows, waits for its own next sync. A sync that begins in the very
+    moment in which its VM is looked at is refused as busy, and may be tried again at once.
     """
     for vm in unfinished(state_dir):
         if pending(vm):
             continue
         try:
-            with vm_lock(state_dir, vm, vm) as left:
-                if not left:  # it ended well meanwhile, and its next sync is not to find the VM taken
-                    continue
-                removed = _clear(vsphere, agent, vm)
-                in_flight.forget(state_dir, vm)
+            removed = _held_and_cleared(vsphere, agent, state_dir, vm, pending)
         except BusyError:
             continue
         except (KeysapartError, OSError) as error:
@@ -36,6 +33,20 @@ def clear_unfinished(vsphere: VSphere, agent: AgentId, state_dir: Path, pending:
         else:
             if removed:
                 _log.info("leftovers of an unfinished sync removed", vm=vm, snapshots=removed)
+
+
+def _held_and_cleared(
+    vsphere: VSphere, agent: AgentId, state_dir: Path, vm: ReplicaId, pending: Callable[[ReplicaId], bool]
+) -> tuple[str, ...]:
+    """What was removed. Raises BusyError, and the VM stays on the list: a process holds it, or its sync may go on."""
+    with vm_lock(state_dir, vm, vm) as left:
+        if not left:  # it ended well meanwhile, and its next sync is not to find the VM taken
+            return ()
+        if pending(vm):  # it was parked since it was asked for
+            raise BusyError(f"the sync of VM {vm} may go on", subject=f"vm {vm}", next_step="sync that VM")
+        removed = _clear(vsphere, agent, vm)
+        in_flight.forget(state_dir, vm)
+        return removed
 
 
 def _clear(vsphere: VSphere, agent: AgentId, vm: ReplicaId) -> tuple[str, ...]:
