@@ -145,6 +145,18 @@ class SourceError(KeysapartError):
     fault, retryable, reason, exit_code = Fault.SOURCE, False, "SOURCE", EXIT_REFUSED
 
 
+class VCenterUnavailableError(SourceUnavailableError):
+    """The same of the target site's vCenter."""
+
+    fault, reason = Fault.TARGET, "VCENTER_UNAVAILABLE"
+
+
+class VCenterError(SourceError):
+    """The same of the target site's vCenter, its hosts and disks."""
+
+    fault, reason = Fault.TARGET, "VCENTER"
+
+
 class ChangeTrackingError(SourceError):
     """A changed-block answer cannot be trusted; a compare sync is the cure."""
 

@@ -33,6 +33,8 @@ STATUS: Final[dict[type[KeysapartError], grpc.StatusCode]] = {
     errors.TargetUnavailableError: grpc.StatusCode.UNAVAILABLE,
     errors.SourceUnavailableError: grpc.StatusCode.UNAVAILABLE,
     errors.SourceError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.VCenterUnavailableError: grpc.StatusCode.UNAVAILABLE,
+    errors.VCenterError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.ChangeTrackingError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.QuiesceError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.KmsUnavailableError: grpc.StatusCode.UNAVAILABLE,

@@ -3,6 +3,7 @@
 from common import log
 from common.clock import Clock
 from common.ids import AgentId
+from common.vsphere.settings import VCenterSettings, read_password
 from source_agent.config import AgentConfig
 from source_agent.disk_read.choice import Choice, choose
 from source_agent.disk_read.hotadd.reader import HotAddReader
@@ -10,7 +11,6 @@ from source_agent.disk_read.port import BlockReader
 from source_agent.disk_read.vddk.install import find_library
 from source_agent.disk_read.vddk.reader import VddkReader, VddkSettings
 from source_agent.vsphere.port import VSphere
-from source_agent.vsphere.settings import VCenterSettings, read_password
 from source_agent.vsphere.thumbprint import thumbprint
 
 _log = log.get("reader")

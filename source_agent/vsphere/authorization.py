@@ -6,10 +6,11 @@ from typing import Any
 from pyVmomi import vim
 
 from common.errors import AccessDeniedError
-from source_agent.vsphere import properties
+from common.vsphere import properties
+from common.vsphere.grants import Grants
+from common.vsphere.session import Session
 from source_agent.vsphere.describe import plain_name
 from source_agent.vsphere.port import Lacking, Place, RoleChange
-from source_agent.vsphere.session import Session
 
 _SYSTEM = "System."
 """Privileges that the vCenter puts into every role by itself."""
@@ -23,7 +24,7 @@ class Authorization:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._known: frozenset[str] | None = None
+        self._grants = Grants(session)
 
     def lacking(self, moref: str, agent_vm: str, wanted: Mapping[Place, frozenset[str]]) -> tuple[Lacking, ...]:
         """See VSphere."""
@@ -32,10 +33,10 @@ class Authorization:
         objects = [one for found in places.values() for one, _ in found.values()]
         if not ids or not objects:
             return ()
-        granted = self._granted(objects, ids)
+        granted = self._grants.granted(objects, ids)
         if all(has.issuperset(ids) for has in granted.values()):
             return ()
-        known = self._privileges()  # long to read, and what this release does not know it never grants
+        known = self._grants.known()  # long to read, and what this release does not know it never grants
         return tuple(
             Lacking(privilege, place, entity)
             for place, found in places.items()
@@ -46,7 +47,7 @@ class Authorization:
 
     def put_role(self, name: str, privileges: frozenset[str]) -> RoleChange:
         """See VSphere."""
-        known = self._privileges()
+        known = self._grants.known()
         ids, unknown = privileges & known, tuple(sorted(privileges - known))
         existing = self._role(name)
         what, subject, session = f"making the role {name}", f"role {name}", self._session
@@ -65,40 +66,12 @@ class Authorization:
         added, removed = tuple(sorted(ids - held)), tuple(sorted(held - ids))
         return RoleChange(name, created=False, added=added, removed=removed, unknown=unknown)
 
-    def _granted(self, objects: Sequence[Any], ids: Sequence[str]) -> dict[str, frozenset[str]]:
-        """Which of ``ids`` the login has, by the object's moref; one call for all of them."""
-        entities = {properties.moref_of(one): one for one in objects}
-
-        def ask() -> Sequence[Any]:
-            manager, key = self._session.content.authorizationManager, self._session.key()
-            answers: Sequence[Any] = manager.HasPrivilegeOnEntities(list(entities.values()), key, list(ids))
-            return answers
-
-        granted = dict.fromkeys(entities, frozenset[str]())
-        for answer in self._session.read("asking what the login may do", self._session.settings.subject, ask):
-            has = frozenset(one.privId for one in answer.privAvailability or [] if one.isGranted)
-            granted[properties.moref_of(answer.entity)] = has
-        return granted
-
-    def _privileges(self) -> frozenset[str]:
-        """What this vCenter's release knows: unknown ids are ignored without a word, and ids drift between releases."""
-        if self._known is None:
-            self._known = frozenset(one.privId for one in self._manager("privilegeList"))
-        return self._known
-
     def _role(self, name: str) -> tuple[int, frozenset[str]] | None:
         """Number and privileges of a role, without those that every role has; None when there is none of that name."""
-        for role in self._manager("roleList"):
+        for role in self._grants.manager("roleList"):
             if role.name == name:
                 return role.roleId, frozenset(one for one in role.privilege or [] if not one.startswith(_SYSTEM))
         return None
-
-    def _manager(self, path: str) -> Sequence[Any]:
-        subject = self._session.settings.subject
-        content = self._session.read("reading the service content", subject, lambda: self._session.content)
-        what = f"reading the vCenter's {path}"
-        found = properties.of_object(self._session, what, subject, content.authorizationManager, (path,))
-        return found.values.get(path) or ()
 
     def _places(self, moref: str, agent_vm: str) -> dict[Place, dict[str, _Object]]:
         """The objects of each kind around the VM, by moref."""

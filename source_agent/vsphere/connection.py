@@ -16,15 +16,18 @@ from common.clock import Clock
 from common.errors import KeysapartError, NotFoundError, SourceError, SourceUnavailableError
 from common.extent import Extent
 from common.ids import DiskKey
-from source_agent.vsphere import describe, history, key_names, placement, properties, reach, surroundings
+from common.vsphere import properties
+from common.vsphere.attach import AttachedDisk, DiskFile
+from common.vsphere.faults import CHANGED_AREAS, translate
+from common.vsphere.hot_add import HotAdd
+from common.vsphere.machines import PAUSE_SECONDS, Machines
+from common.vsphere.session import Session
+from common.vsphere.settings import VCenterSettings
+from source_agent.vsphere import describe, history, key_names, placement, reach, surroundings
 from source_agent.vsphere.authorization import Authorization
-from source_agent.vsphere.faults import CHANGED_AREAS, translate
-from source_agent.vsphere.hot_add import HotAdd
-from source_agent.vsphere.machines import PAUSE_SECONDS, Machines
 from source_agent.vsphere.naming import pick
 from source_agent.vsphere.past import Past
 from source_agent.vsphere.port import (
-    AttachedDisk,
     ChangedPage,
     DiskInfo,
     KeyNames,
@@ -38,8 +41,6 @@ from source_agent.vsphere.port import (
     VmInfo,
 )
 from source_agent.vsphere.rest import Rest
-from source_agent.vsphere.session import Session
-from source_agent.vsphere.settings import VCenterSettings
 from source_agent.vsphere.tags import tagged
 
 __all__ = ["VCenter", "VCenterSettings", "connect"]
@@ -257,7 +258,7 @@ class VCenter:
 
     def attach_disk(self, moref: str, disk: DiskInfo) -> AttachedDisk:
         """See VSphere."""
-        return self._hot_add.attach(moref, disk)
+        return self._hot_add.attach(moref, DiskFile(disk.backing_path, disk.capacity_bytes, disk.label))
 
     def detach_disk(self, moref: str, disk: DiskKey) -> None:
         """See VSphere."""

@@ -11,8 +11,8 @@ from typing import Any
 from pyVmomi import vim
 
 from common.ids import DiskKey, ReplicaId
+from common.vsphere.properties import moref_of
 from source_agent.vsphere.port import Backing, DiskInfo, SnapshotInfo, VmInfo
-from source_agent.vsphere.properties import moref_of
 
 VM_PATHS = (
     "name",

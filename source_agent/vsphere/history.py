@@ -5,9 +5,10 @@ from typing import Any, Final
 
 from pyVmomi import vim
 
-from source_agent.vsphere import describe, properties
+from common.vsphere import properties
+from common.vsphere.session import Session
+from source_agent.vsphere import describe
 from source_agent.vsphere.past import Past, Visit
-from source_agent.vsphere.session import Session
 
 _PAGE: Final = 100
 

@@ -5,9 +5,9 @@ from typing import Any
 from pyVmomi import vim
 
 from common.errors import KeysapartError, SourceUnavailableError
-from source_agent.vsphere import properties
+from common.vsphere import properties
+from common.vsphere.session import Session
 from source_agent.vsphere.port import KeyNames
-from source_agent.vsphere.session import Session
 
 _PATHS = ("config.keyId", "config.hardware.device")
 

@@ -11,11 +11,11 @@ from datetime import datetime
 
 from common.errors import BusyError, ChangeTrackingError, NotFoundError, PreconditionError, QuiesceError, SourceError
 from common.ids import DiskKey
+from common.vsphere.attach import AttachedDisk
 from source_agent.vsphere.memory_site import UNITS, MemorySite, MemoryVm
 from source_agent.vsphere.naming import pick
 from source_agent.vsphere.past import Past
 from source_agent.vsphere.port import (
-    AttachedDisk,
     ChangedPage,
     DiskInfo,
     KeyNames,

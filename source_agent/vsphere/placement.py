@@ -7,10 +7,11 @@ from typing import Any
 from pyVmomi import vim
 
 from common.ids import ReplicaId
-from source_agent.vsphere import describe, properties
+from common.vsphere import properties
+from common.vsphere.properties import moref_of
+from common.vsphere.session import Session
+from source_agent.vsphere import describe
 from source_agent.vsphere.port import Placement
-from source_agent.vsphere.properties import moref_of
-from source_agent.vsphere.session import Session
 
 _VM_PATHS = (
     "name",

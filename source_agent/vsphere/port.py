@@ -18,6 +18,7 @@ from typing import Protocol
 
 from common.extent import Extent
 from common.ids import DiskKey, ReplicaId
+from common.vsphere.attach import AttachedDisk
 from source_agent.vsphere.past import Past
 
 
@@ -314,7 +315,7 @@ class VSphere(Protocol):
         """
         ...
 
-    def attach_disk(self, moref: str, disk: DiskInfo) -> "AttachedDisk":
+    def attach_disk(self, moref: str, disk: DiskInfo) -> AttachedDisk:
         """Attach a snapshot's disk to the VM ``moref`` (the agent's own), independent and non-persistent.
 
         Returns when the vCenter says it is attached; the guest operating system may show it a moment later.
@@ -336,15 +337,3 @@ class VSphere(Protocol):
     def close(self) -> None:
         """Log out; never raises."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class AttachedDisk:
-    """A hot-added disk: where the guest operating system sees it."""
-
-    key: DiskKey
-    """Device key on the agent's VM, for detaching."""
-    bus: int
-    """SCSI bus number of the controller."""
-    unit: int
-    """SCSI target on it."""

@@ -5,10 +5,10 @@ from typing import Any
 
 from pyVmomi import vim
 
-from source_agent.vsphere import properties
+from common.vsphere import properties
+from common.vsphere.properties import Found, moref_of
+from common.vsphere.session import Session
 from source_agent.vsphere.describe import plain_name
-from source_agent.vsphere.properties import Found, moref_of
-from source_agent.vsphere.session import Session
 
 
 def possible_hosts(session: Session) -> dict[str, tuple[str, ...]]:

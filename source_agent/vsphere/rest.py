@@ -15,8 +15,8 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 from common.errors import AccessDeniedError, KeysapartError, NotFoundError, SourceError, SourceUnavailableError
-from source_agent.vsphere.faults import translate
-from source_agent.vsphere.settings import PinnedConnection, VCenterSettings, read_password, tls_context
+from common.vsphere.faults import translate
+from common.vsphere.settings import PinnedConnection, VCenterSettings, read_password, tls_context
 
 _MOST_BYTES: Final = 64 << 20
 """Of one answer; the VMs of a tag take some 60 bytes each."""

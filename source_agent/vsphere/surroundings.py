@@ -5,10 +5,10 @@ from typing import Any
 from pyVmomi import vim
 
 from common.errors import KeysapartError, SourceUnavailableError
-from source_agent.vsphere import properties
+from common.vsphere import properties
+from common.vsphere.session import Session
 from source_agent.vsphere.describe import plain_name
 from source_agent.vsphere.port import KeyProvider, Surroundings
-from source_agent.vsphere.session import Session
 
 _PATHS = ("name", "config.keyId", "datastore", "disabledMethod", "guest.toolsRunningStatus", "runtime.host")
 _KINDS = {

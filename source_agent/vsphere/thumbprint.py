@@ -3,8 +3,8 @@
 import hashlib
 import http.client
 
-from source_agent.vsphere.faults import translate
-from source_agent.vsphere.settings import PinnedConnection, VCenterSettings, tls_context
+from common.vsphere.faults import translate
+from common.vsphere.settings import PinnedConnection, VCenterSettings, tls_context
 
 
 def thumbprint(settings: VCenterSettings) -> str:

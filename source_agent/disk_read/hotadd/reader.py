@@ -7,9 +7,9 @@ from pathlib import Path
 from common.clock import Clock
 from common.errors import KeysapartError, NotFoundError
 from common.ids import DiskKey
+from common.vsphere.locate import DEFAULT_DEVICE_DIR, Locator
 from source_agent.disk_read.device import DeviceDisk
 from source_agent.disk_read.hotadd.journal import Attachment, Journal
-from source_agent.disk_read.hotadd.locate import DEFAULT_DEVICE_DIR, Locator
 from source_agent.vsphere.port import DiskInfo, Snapshot, VmInfo, VSphere
 
 

@@ -1,7 +1,7 @@
 import pytest
 from pyVmomi import vim
 
-from source_agent.vsphere.properties import Found
+from common.vsphere.properties import Found
 from source_agent.vsphere.reach import by_vm
 
 CLUSTER, OTHER = vim.ClusterComputeResource("domain-c1"), vim.ClusterComputeResource("domain-c2")

@@ -10,13 +10,13 @@ from pyVmomi import vim
 
 from common import errors
 from common.clock import SystemClock
+from common.vsphere import properties
+from common.vsphere.session import Session
 from source_agent.disk_read.hotadd.reader import HotAddReader
 from source_agent.plan import Kind, forecast
 from source_agent.preflight import Setting, check
-from source_agent.vsphere import properties
 from source_agent.vsphere.changed_extents import changed_extents
 from source_agent.vsphere.connection import connect
-from source_agent.vsphere.session import Session
 from tests.contracts.vsphere_worlds import AGENT_VM, PLAIN, WEB, clean, in_lab, settings
 from tests.fakes.clock import ManualClock
 from tests.lab.fixtures import lab

@@ -2,10 +2,19 @@ import pytest
 from pyVmomi import vim
 
 from common.errors import PreconditionError
-from source_agent.vsphere.attach import Slot, attaching, detaching, free_slot, hot_added
-from tests.unit.source_agent.vms import DISK
+from common.vsphere.attach import (
+    NON_PERSISTENT,
+    PERSISTENT,
+    DiskFile,
+    Slot,
+    attaching,
+    detaching,
+    free_slot,
+    hot_added,
+)
 
 DEVICE = vim.vm.device
+DISK = DiskFile("[store] w/w.vmdk", 1 << 20, "Hard disk 1")
 
 
 def controller(bus=0, kind=DEVICE.VirtualLsiLogicController, sharing="noSharing"):
@@ -54,16 +63,17 @@ def test_a_full_vm_is_refused():
         free_slot(devices, "VM a")
 
 
-def test_attaching_an_existing_file_makes_no_file():
-    (change,) = attaching(DISK, Slot(0, 3, 1000))
+@pytest.mark.parametrize("mode", [NON_PERSISTENT, PERSISTENT])
+def test_attaching_an_existing_file_makes_no_file(mode):
+    (change,) = attaching(DISK, Slot(0, 3, 1000), mode)
     assert (change.operation, change.fileOperation) == ("add", None)
     assert (change.device.controllerKey, change.device.unitNumber) == (1000, 3)
-    assert change.device.backing.fileName == DISK.backing_path
-    assert change.device.backing.diskMode == "independent_nonpersistent"
+    assert change.device.backing.fileName == DISK.path
+    assert change.device.backing.diskMode == mode
 
 
 def test_attaching_with_a_new_controller():
-    adapter, disk = attaching(DISK, Slot(2, 0, None))
+    adapter, disk = attaching(DISK, Slot(2, 0, None), NON_PERSISTENT)
     assert isinstance(adapter.device, DEVICE.ParaVirtualSCSIController)
     assert (adapter.device.busNumber, adapter.device.sharedBus) == (2, "noSharing")
     assert disk.device.controllerKey == adapter.device.key < 0
@@ -77,14 +87,15 @@ def test_detaching_never_touches_the_file():
 def test_the_hot_added_disk_is_found_by_slot_mode_and_file():
     slot = Slot(0, 3, 1000)
     right = virtual(3, fileName="[s] w.vmdk", diskMode="independent_nonpersistent")
-    assert hot_added([controller(), virtual(0), right], slot, "[s] w.vmdk") is right
-    assert hot_added([controller(), right], slot, "[s] other.vmdk") is None
-    assert hot_added([controller(), virtual(3, fileName="[s] w.vmdk")], slot, "[s] w.vmdk") is None
-    assert hot_added([controller(1), right], slot, "[s] w.vmdk") is None
-    assert hot_added([controller()], slot, "[s] w.vmdk") is None
+    assert hot_added([controller(), virtual(0), right], slot, "[s] w.vmdk", NON_PERSISTENT) is right
+    assert hot_added([controller(), right], slot, "[s] other.vmdk", NON_PERSISTENT) is None
+    assert hot_added([controller(), virtual(3, fileName="[s] w.vmdk")], slot, "[s] w.vmdk", NON_PERSISTENT) is None
+    assert hot_added([controller(1), right], slot, "[s] w.vmdk", NON_PERSISTENT) is None
+    assert hot_added([controller()], slot, "[s] w.vmdk", NON_PERSISTENT) is None
+    assert hot_added([controller(), right], slot, "[s] w.vmdk", PERSISTENT) is None
 
 
 def test_the_redo_log_on_top_of_it_is_no_obstacle():
     parent = DEVICE.VirtualDisk.FlatVer2BackingInfo(fileName="[s] w.vmdk", diskMode="persistent")
     right = virtual(3, fileName="[s] a-REDO_1", diskMode="independent_nonpersistent", parent=parent)
-    assert hot_added([controller(), right], Slot(0, 3, 1000), "[s] w.vmdk") is right
+    assert hot_added([controller(), right], Slot(0, 3, 1000), "[s] w.vmdk", NON_PERSISTENT) is right

@@ -11,10 +11,10 @@ from pyVmomi import vim
 
 from common.clock import Clock
 from common.errors import BusyError
-from source_agent.vsphere import properties
-from source_agent.vsphere.faults import translate
-from source_agent.vsphere.session import Session
-from source_agent.vsphere.tasks import wait_for
+from common.vsphere import properties
+from common.vsphere.faults import translate
+from common.vsphere.session import Session
+from common.vsphere.tasks import wait_for
 
 T = TypeVar("T")
 
@@ -50,7 +50,7 @@ class Machines:
         what, subject = f"reading VM {self.called(moref)}", f"vm {moref}"
         found = properties.of_object(self.session, what, subject, self.reference(moref), paths)
         for fault in found.hidden.values():
-            raise translate(fault, what, subject)
+            raise translate(fault, what, subject, side=self.session.settings.side)
         return found.values
 
     def once(self, moref: str, what: str, start: Callable[[Any], Any]) -> Any:

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 from pyVmomi import SoapAdapter, VmomiSupport, vim, vmodl
 
 from common.errors import KeysapartError, SourceError
-from source_agent.vsphere.faults import Row, translate
-from source_agent.vsphere.settings import PinnedConnection, VCenterSettings, read_password, tls_context
+from common.vsphere.faults import Row, at_side, translate
+from common.vsphere.settings import PinnedConnection, VCenterSettings, read_password, tls_context
 
 T = TypeVar("T")
 
@@ -148,7 +148,7 @@ class Session:
         self, error: Exception, what: str, subject: str, overrides: Mapping[type[BaseException], Row] | None = None
     ) -> KeysapartError:
         address = f"{self.settings.host}:{self.settings.port}"
-        return translate(error, what, subject, overrides, address=address)
+        return translate(error, what, subject, overrides, address=address, side=self.settings.side)
 
     def _authenticated(self, call: Callable[[], T]) -> Callable[[], T]:
         def again() -> T:
@@ -177,7 +177,7 @@ class Session:
             content = service.RetrieveContent()
             version = best_version(content.about.apiVersion or "")
             if version is None:
-                raise SourceError(
+                raise at_side(SourceError, self.settings.side)(
                     f"the vCenter speaks API version {content.about.apiVersion!a}, 6.5 is the oldest that will do",
                     subject=self.settings.subject,
                     next_step="upgrade the vCenter",

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from common.clock import Clock
 from common.errors import SourceError
-from source_agent.vsphere.port import AttachedDisk
+from common.vsphere.attach import AttachedDisk
 
 DEFAULT_DEVICE_DIR = Path("/dev/disk/by-path")
 WAIT_SECONDS = 30.0
@@ -153,5 +153,5 @@ class Locator:
         return SourceError(
             f"the disk attached at SCSI address {disk.bus}:{disk.unit} {what}",
             subject=f"scsi {disk.bus}:{disk.unit}",
-            next_step=f"check device_dir in the [reader] section ({self._device_dir}) and the agent VM's kernel log",
+            next_step=f"check device_dir in the [reader] section ({self._device_dir}) and this VM's kernel log",
         )

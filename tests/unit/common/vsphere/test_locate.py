@@ -3,8 +3,8 @@ import os
 import pytest
 
 from common.errors import SourceError
-from source_agent.disk_read.hotadd.locate import GONE_SECONDS, WAIT_SECONDS, Locator, size_of
-from source_agent.vsphere.port import AttachedDisk
+from common.vsphere.attach import AttachedDisk
+from common.vsphere.locate import GONE_SECONDS, WAIT_SECONDS, Locator, size_of
 
 SIZE = 65536
 DISK = AttachedDisk(2001, 1, 3)

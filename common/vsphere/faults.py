@@ -16,18 +16,21 @@ from common.errors import (
     BusyError,
     CertificateError,
     ChangeTrackingError,
+    Fault,
     KeysapartError,
     NotFoundError,
     PreconditionError,
     QuiesceError,
     SourceError,
     SourceUnavailableError,
+    VCenterError,
+    VCenterUnavailableError,
 )
 
 Row = tuple[type[KeysapartError], str]
 """Error class and next step."""
 
-_REACH = "check that the vCenter runs and can be reached, then run the agent again"
+_REACH = "check that the vCenter runs and can be reached, then run the command again"
 _GONE = "run the command again, it reads the inventory anew"
 _COMPARE = "run the sync as compare"
 _BUSY = "wait until the other task has ended, then run the command again"
@@ -44,9 +47,9 @@ TABLE: Mapping[type[BaseException], Row] = {
     HTTPException: (SourceUnavailableError, _REACH),
     # Session and rights.
     vim.fault.InvalidLogin: (AccessDeniedError, "check user and password_file in the [vcenter] section"),
-    vim.fault.NotAuthenticated: (AccessDeniedError, "check that nobody ends the agent's sessions at the vCenter"),
-    vim.fault.NoPermission: (AccessDeniedError, "grant the privilege to the agent's role at the vCenter"),
-    vmodl.fault.SecurityError: (AccessDeniedError, "check the role of the agent's login at the vCenter"),
+    vim.fault.NotAuthenticated: (AccessDeniedError, "check that nobody ends this login's sessions at the vCenter"),
+    vim.fault.NoPermission: (AccessDeniedError, "grant the privilege to the login's role at the vCenter"),
+    vmodl.fault.SecurityError: (AccessDeniedError, "check the role of the login at the vCenter"),
     vim.fault.RestrictedByAdministrator: (AccessDeniedError, "ask the administrator who restricted it"),
     # The object.
     vmodl.fault.ManagedObjectNotFound: (NotFoundError, _GONE),
@@ -74,7 +77,7 @@ TABLE: Mapping[type[BaseException], Row] = {
     vim.fault.FileFault: (SourceError, "check the VM's files on the datastore"),
     # Ours, most likely.
     vmodl.fault.MethodNotFound: (SourceError, "check that the endpoint is a vCenter of version 6.5 or newer"),
-    vmodl.fault.InvalidArgument: (SourceError, "look at the vCenter's log, and report this with the agent's log"),
+    vmodl.fault.InvalidArgument: (SourceError, "look at the vCenter's log, and report this with our log"),
 }
 
 CHANGED_AREAS: Mapping[type[BaseException], Row] = {
@@ -83,6 +86,12 @@ CHANGED_AREAS: Mapping[type[BaseException], Row] = {
     vmodl.fault.InvalidArgument: (ChangeTrackingError, _COMPARE),
 }
 """What differs when changed areas are asked for."""
+
+_AT_TARGET: Mapping[type[KeysapartError], type[KeysapartError]] = {
+    SourceUnavailableError: VCenterUnavailableError,
+    SourceError: VCenterError,
+}
+"""The rows' classes name the source's vCenter; the target's has its own."""
 
 _EXPIRED = 10
 """OpenSSL's X509_V_ERR_CERT_HAS_EXPIRED."""
@@ -100,10 +109,11 @@ def translate(
     overrides: Mapping[type[BaseException], Row] | None = None,
     *,
     address: str = "",
+    side: Fault = Fault.SOURCE,
 ) -> KeysapartError:
     """Our error for a failure of ``what`` (an action in words: "taking the snapshot"); ours pass as they are.
 
-    ``address`` is the vCenter's, told where the failure is one of reaching it.
+    ``address`` is the vCenter's, told where the failure is one of reaching it; ``side`` is the site it stands in.
     """
     if isinstance(error, KeysapartError):
         return error
@@ -111,8 +121,14 @@ def translate(
     kind, next_step = next((rows[ancestor] for ancestor in type(error).__mro__ if ancestor in rows), _OTHER)
     if isinstance(error, ssl.SSLCertVerificationError) and getattr(error, "verify_code", 0) == _EXPIRED:
         next_step = "renew the vCenter's certificate"
+    kind = at_side(kind, side)
     at = f"{address}: " if address and isinstance(error, _REACHING) else ""
     return kind(f"{what} failed ({at}{vendor_text(error)})", subject=subject, next_step=next_step)
+
+
+def at_side(kind: type[KeysapartError], side: Fault) -> type[KeysapartError]:
+    """The class that ``kind`` is when it is a vCenter of ``side`` (SOURCE or TARGET) that failed."""
+    return _AT_TARGET.get(kind, kind) if side is Fault.TARGET else kind
 
 
 def vendor_text(error: Exception) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.errors import ConfigError
+from common.errors import ConfigError, Fault
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -31,6 +31,9 @@ class VCenterSettings:
     """Of each request and each connection attempt."""
     task_seconds: float = 6 * 3600.0
     """Longest wait for a task; consolidation of a busy disk may take hours."""
+
+    side: Fault = Fault.SOURCE
+    """The site that it stands in, and whose its failures are: SOURCE or TARGET."""
 
     def __post_init__(self) -> None:
         if (self.ca_file is None) == (self.certificate_sha256 is None):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import ConfigError
-from source_agent.vsphere.settings import PinnedConnection, VCenterSettings, read_password, tls_context
+from common.vsphere.settings import PinnedConnection, VCenterSettings, read_password, tls_context
 from tests.lab.pki import Authority
 
 PIN = "ab" * 32

@@ -11,7 +11,7 @@ from typing import Any
 
 from pyVmomi import vim, vmodl
 
-from source_agent.vsphere.session import Session
+from common.vsphere.session import Session
 
 PAGE_OBJECTS = 100
 """Objects in one answer; a VM's devices are some tens of kilobytes."""

@@ -5,11 +5,27 @@ import pytest
 from pyVmomi import vim, vmodl
 
 from common import errors
-from source_agent.vsphere.faults import CHANGED_AREAS, TABLE, translate, vendor_text
+from common.vsphere.faults import CHANGED_AREAS, TABLE, translate, vendor_text
 
 NO_PERMISSION = vim.fault.NoPermission(
     privilegeId="VirtualMachine.State.CreateSnapshot", object=vim.VirtualMachine("vm-3", None)
 )
+
+
+@pytest.mark.parametrize(
+    ("fault", "source", "target"),
+    [
+        (vim.fault.NoDiskSpace(file="[ds] x"), errors.SourceError, errors.VCenterError),
+        (TimeoutError("timed out"), errors.SourceUnavailableError, errors.VCenterUnavailableError),
+        (vim.fault.FileLocked(file="[ds] x"), errors.BusyError, errors.BusyError),
+        (KeyError("unheard of"), errors.SourceError, errors.VCenterError),
+    ],
+)
+def test_a_failure_is_the_site_s_whose_vcenter_it_is(fault, source, target):
+    assert type(translate(fault, "doing it", "vm x")) is source
+    of_target = translate(fault, "doing it", "vm x", side=errors.Fault.TARGET)
+    assert type(of_target) is target
+    assert of_target.fault in {errors.Fault.TARGET, errors.Fault.CALLER}
 
 
 @pytest.mark.parametrize(

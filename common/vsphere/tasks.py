@@ -10,8 +10,8 @@ from pyVmomi import vim, vmodl
 
 from common.clock import Clock
 from common.errors import SourceUnavailableError
-from source_agent.vsphere.faults import translate
-from source_agent.vsphere.session import Session
+from common.vsphere.faults import at_side, translate
+from common.vsphere.session import Session
 
 _QUERY = vmodl.query.PropertyCollector
 _STATE, _ERROR, _RESULT = "info.state", "info.error", "info.result"
@@ -44,10 +44,10 @@ def wait_for(session: Session, clock: Clock, task: Any, what: str, subject: str)
             continue
         if values[_STATE] == vim.TaskInfo.State.error:
             fault = values.get(_ERROR) or vmodl.fault.SystemError(msg="the task failed without saying why")
-            raise translate(fault, what, subject) from fault
+            raise translate(fault, what, subject, side=session.settings.side) from fault
         if values[_STATE] == vim.TaskInfo.State.success:
             return values.get(_RESULT)
-    raise SourceUnavailableError(
+    raise at_side(SourceUnavailableError, session.settings.side)(
         f"{what} did not end within {session.settings.task_seconds:.0f} seconds",
         subject=subject,
         next_step="look at the vCenter's tasks, it may still be under way",

@@ -1,6 +1,6 @@
-"""Where a disk goes on the agent's VM, and the device changes that put it there and take it away. Pure.
+"""Where a disk goes on the VM that we run in, and the device changes that put it there and take it away. Pure.
 
-Detaching carries no file operation: with ``destroy`` the customer's disk would be deleted.
+Detaching carries no file operation: with ``destroy`` somebody's disk would be deleted.
 """
 
 from collections.abc import Iterable
@@ -10,10 +10,12 @@ from typing import Any
 from pyVmomi import vim
 
 from common.errors import PreconditionError
-from source_agent.vsphere.port import DiskInfo
+from common.ids import DiskKey
 
 NON_PERSISTENT = "independent_nonpersistent"
-"""Nothing that the agent's VM writes lasts, and its own snapshots leave the disk out."""
+"""For reading: nothing that is written lasts, and the VM's own snapshots leave the disk out."""
+PERSISTENT = "independent_persistent"
+"""For writing: what is written is in the file at once, and the VM's own snapshots leave the disk out."""
 
 _DEVICE = vim.vm.device
 _CONTROLLERS = 4
@@ -22,6 +24,27 @@ _UNITS = tuple(unit for unit in range(16) if unit != 7)
 _NEW_CONTROLLER = -101
 _NEW_DISK = -102
 """Negative keys stand for devices of the same change; vCenter gives the real ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class DiskFile:
+    """An existing disk: its path on a datastore, how large it is, and what people call it."""
+
+    path: str
+    capacity_bytes: int
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class AttachedDisk:
+    """A hot-added disk: where the guest operating system sees it."""
+
+    key: DiskKey
+    """Device key on the VM it was added to, for detaching."""
+    bus: int
+    """SCSI bus number of the controller."""
+    unit: int
+    """SCSI target on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +80,13 @@ def free_slot(devices: Iterable[Any], subject: str) -> Slot:
         if bus not in buses:
             return Slot(bus, 0, None)
     raise PreconditionError(
-        f"the agent's own {subject} has no free SCSI address",
+        f"{subject} has no free SCSI address to hot-add a disk at",
         subject=subject,
-        next_step="remove disks from the agent's VM, or lower parallel_disks",
+        next_step="remove disks from that VM, or work on fewer disks at once",
     )
 
 
-def attaching(disk: DiskInfo, slot: Slot) -> list[Any]:
+def attaching(disk: DiskFile, slot: Slot, mode: str) -> list[Any]:
     """Device changes that attach the disk's existing file in the slot."""
     add = _DEVICE.VirtualDeviceSpec.Operation.add
     changes = []
@@ -78,7 +101,7 @@ def attaching(disk: DiskInfo, slot: Slot) -> list[Any]:
         unitNumber=slot.unit,
         capacityInBytes=disk.capacity_bytes,
         capacityInKB=disk.capacity_bytes // 1024,
-        backing=_DEVICE.VirtualDisk.FlatVer2BackingInfo(fileName=disk.backing_path, diskMode=NON_PERSISTENT),
+        backing=_DEVICE.VirtualDisk.FlatVer2BackingInfo(fileName=disk.path, diskMode=mode),
     )
     changes.append(_DEVICE.VirtualDeviceSpec(operation=add, device=device))
     return changes
@@ -89,8 +112,8 @@ def detaching(device: Any) -> list[Any]:
     return [_DEVICE.VirtualDeviceSpec(operation=_DEVICE.VirtualDeviceSpec.Operation.remove, device=device)]
 
 
-def hot_added(devices: Iterable[Any], slot: Slot, path: str) -> Any | None:
-    """The disk that is attached in the slot, when it is non-persistent and of that path."""
+def hot_added(devices: Iterable[Any], slot: Slot, path: str, mode: str) -> Any | None:
+    """The disk that is attached in the slot, when it is of that mode and path."""
     known: dict[int, Any] = {device.key: device for device in devices}
     for device in known.values():
         controller = known.get(device.controllerKey)
@@ -98,7 +121,7 @@ def hot_added(devices: Iterable[Any], slot: Slot, path: str) -> Any | None:
             continue
         if (controller.busNumber, device.unitNumber) == (slot.bus, slot.unit):
             backing: Any = device.backing
-            return device if backing.diskMode == NON_PERSISTENT and path in _chain(backing) else None
+            return device if backing.diskMode == mode and path in _chain(backing) else None
     return None
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from source_agent.vsphere.session import best_version
+from common.vsphere.session import best_version
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""What both halves need of a vCenter: session and trust, properties, tasks, faults, grants, hot-add."""
