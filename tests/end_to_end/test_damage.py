@@ -12,7 +12,7 @@ from tests.end_to_end.stored import Stored, Target, altered, flip, stored
 
 __all__ = ["stored"]
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("uncovered")]
 
 FLIPS_IN_EACH = 3
 """Of every file, beside those that are aimed at each kind of part."""

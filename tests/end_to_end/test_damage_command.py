@@ -7,7 +7,7 @@ from tests.end_to_end.stored import Stored, altered, flip, stored
 
 __all__ = ["stored"]
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("uncovered")]
 
 EXIT_DAMAGED = 6
 

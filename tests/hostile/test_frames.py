@@ -23,6 +23,8 @@ from tests.end_to_end.random_guest import seed
 from tests.hostile.bounds import bounded_memory
 from tests.hostile.mutate import mutated
 
+pytestmark = pytest.mark.usefixtures("uncovered")
+
 MUTANTS = 100_000
 WARM = 2_000
 SYNC = SyncId("5d1e4f8c-6f6d-4b3a-9d0e-0a1b2c3d4e5f")

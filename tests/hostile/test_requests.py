@@ -24,6 +24,8 @@ from tests.hostile.mutate import mutated
 from tests.hostile.server import TENANT, Server, handlers
 from tests.isolation.calls import CALLS, METHODS, Names
 
+pytestmark = pytest.mark.usefixtures("uncovered")
+
 MUTANTS = 100_000
 WARM = 4_000
 ROUND = 500
