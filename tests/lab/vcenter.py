@@ -1,4 +1,4 @@
-"""The source site's vCenter: the Go program of ``vcenter/``, started, and told to misbehave through its door."""
+"""A site's vCenter: the Go program of ``vcenter/``, started, and told to misbehave through its door."""
 
 import hashlib
 import json
@@ -26,13 +26,15 @@ class VCenter:
         folder: the lab's folder.
         port: loopback port held by the caller.
         data_port: of its hosts, which have loopback addresses of their own; held by the caller, too.
+        key_provider: name of the standard one.
     """
 
-    def __init__(self, folder: Path, port: int, data_port: int) -> None:
+    def __init__(self, folder: Path, port: int, data_port: int, key_provider: str = KEY_PROVIDER) -> None:
         self.host = "127.0.0.1"
         self.port = port
         self.data_port = data_port
         self.user = USER
+        self._key_provider = key_provider
         self.password = secrets.token_urlsafe(16)
         self.ca_file = folder / "vcenter-ca.crt"
         self.password_file = folder / "vcenter-password"
@@ -56,8 +58,18 @@ class VCenter:
         """Process id while it runs."""
         return self._child.pid if self._child else None
 
-    def launch(self, machines: tuple[MachineSpec, ...], sizes: dict[str, int], keys: dict[str, str], kms: str) -> None:
-        """Start; disk sizes come by ``vm/key``, key ids by VM, and ``kms`` is the endpoint of the site's key server."""
+    def launch(
+        self,
+        machines: tuple[MachineSpec, ...],
+        sizes: dict[str, int],
+        keys: dict[str, str],
+        kms: str,
+        more: dict[str, Any] | None = None,
+    ) -> None:
+        """Start; disk sizes come by ``vm/key``, key ids by VM, and ``kms`` is the endpoint of the site's key server.
+
+        ``more`` is of vcenter/config.go.
+        """
         scratch = self._folder / "vcenter" / "scratch"
         scratch.mkdir(parents=True, exist_ok=True)
         self.snapshots.mkdir(parents=True, exist_ok=True)
@@ -74,9 +86,10 @@ class VCenter:
             "devices": str(self._folder / "devices"),
             "scratch": str(scratch),
             "snapshots": str(self.snapshots),
-            "keyProvider": KEY_PROVIDER,
+            "keyProvider": self._key_provider,
             "keyServer": kms,
             "machines": [_machine(spec, sizes, keys) for spec in machines],
+            **(more or {}),
         }
         # Through a file, since arguments are for everybody to see and this holds the password.
         path = self._folder / "vcenter" / "config.json"

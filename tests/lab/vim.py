@@ -10,6 +10,7 @@ from pyVim.connect import Disconnect, SmartConnect
 from pyVmomi import vim
 
 from tests.lab.site import Lab
+from tests.lab.target_site import TargetSite
 
 _DISK = vim.vm.device.VirtualDisk
 _SPEC = vim.vm.device.VirtualDeviceSpec
@@ -68,7 +69,7 @@ class Vim:
 
 
 @contextlib.contextmanager
-def connected(lab: Lab) -> Iterator[Vim]:
+def connected(lab: Lab | TargetSite) -> Iterator[Vim]:
     """A session that ends with the context."""
     context = ssl.create_default_context(cafile=str(lab.vcenter.ca_file))
     login = {"host": lab.vcenter.host, "port": lab.vcenter.port, "user": lab.vcenter.user}

@@ -7,19 +7,22 @@ import (
 
 // config says what the vCenter serves and what stands in its inventory. The lab writes it; all paths are absolute.
 type config struct {
-	Listen      string        `json:"listen"`
-	DataPort    int           `json:"dataPort"` // of every host
-	User        string        `json:"user"`
-	Password    string        `json:"password"`
-	Certificate string        `json:"certificate"`
-	Key         string        `json:"key"`
-	Disks       string        `json:"disks"`       // guest disks: <disks>/<vm>/<device key>/
-	Devices     string        `json:"devices"`     // where hot-added disks appear
-	Scratch     string        `json:"scratch"`     // the simulator's own datastore
-	Snapshots   string        `json:"snapshots"`   // what snapshots hold, for readers over the network
-	KeyProvider string        `json:"keyProvider"` // name of the site's key provider
-	KeyServer   string        `json:"keyServer"`   // host:port of its server
-	Machines    []machineSpec `json:"machines"`
+	Listen         string        `json:"listen"`
+	DataPort       int           `json:"dataPort"` // of every host
+	User           string        `json:"user"`
+	Password       string        `json:"password"`
+	Certificate    string        `json:"certificate"`
+	Key            string        `json:"key"`
+	Disks          string        `json:"disks"`          // guest disks: <disks>/<vm>/<device key>/
+	Devices        string        `json:"devices"`        // where hot-added disks appear
+	Scratch        string        `json:"scratch"`        // the simulator's own datastore
+	Snapshots      string        `json:"snapshots"`      // what snapshots hold, for readers over the network
+	KeyProvider    string        `json:"keyProvider"`    // name of the site's key provider
+	KeyServer      string        `json:"keyServer"`      // host:port of its server
+	KeyMaker       string        `json:"keyMaker"`       // URL at which the lab makes keys at that server; empty: keys are made up
+	NativeProvider string        `json:"nativeProvider"` // name of a native key provider; empty: there is none
+	Networks       int           `json:"networks"`       // distributed port groups beside the standard network
+	Machines       []machineSpec `json:"machines"`
 }
 
 // machineSpec is one VM to be.

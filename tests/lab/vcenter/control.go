@@ -37,6 +37,7 @@ type order struct {
 	Seconds float64 `json:"seconds"`
 	On      bool    `json:"on"`
 	Host    string  `json:"host"`
+	Kind    string  `json:"kind"`
 }
 
 func (c *control) routes() http.Handler {
@@ -66,7 +67,11 @@ func (c *control) routes() http.Handler {
 		"untag":          c.untag,
 		"tag-api":        c.tagAPI,
 		"calls":          c.calls,
-		"clear-faults":   func(context.Context, order) (any, error) { c.site.faults.clear(); return nil, nil },
+		"clear-faults": func(context.Context, order) (any, error) {
+			c.site.faults.clear()
+			c.site.misdeeds.clear()
+			return nil, nil
+		},
 	}
 	for name, command := range commands {
 		mux.HandleFunc("POST /"+name, func(w http.ResponseWriter, r *http.Request) {

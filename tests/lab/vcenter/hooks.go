@@ -39,13 +39,16 @@ func (h *hooks) count(method string) {
 // handle is asked before each call: it injects faults, and puts our methods where the call will find them.
 func (h *hooks) handle(ctx *simulator.Context, method *simulator.Method) (mo.Reference, types.BaseMethodFault) {
 	h.count(method.Name)
-	h.promises.note(method)
 	if fault := h.site.faults.call(method); fault != nil {
 		return nil, fault
 	}
 	if fault := h.site.forbidden(ctx, method); fault != nil {
 		return nil, fault
 	}
+	if fault := h.site.complete(method); fault != nil {
+		return nil, fault
+	}
+	h.promises.note(method)
 	if ctx.Session != nil && ctx.Session.Registry.Get(method.This) == nil {
 		if object := h.wrap(ctx.Map.Get(method.This)); object != nil {
 			ctx.Session.Registry.Put(object)
@@ -69,6 +72,10 @@ func (h *hooks) wrap(object mo.Reference) mo.Reference {
 		return &snapshot{raw, h.site}
 	case *simulator.AuthorizationManager:
 		return &authorization{raw, h.site}
+	case *simulator.CryptoManagerKmip:
+		return &cryptoManager{raw, h.site}
+	case *simulator.Folder:
+		return &folder{raw, h.site}
 	}
 	return nil
 }
@@ -92,9 +99,11 @@ func (h *hooks) UpdateObject(_ *simulator.Context, object mo.Reference, changes 
 	for _, change := range changes {
 		switch change.Name {
 		case "config.hardware.device":
+			h.site.grown(vm)
 			h.site.settle(vm.Self, vm.Config.Hardware.Device)
 		case "name": // the last thing that a creation does
 			h.promises.keep(vm)
+			h.site.born(vm)
 		}
 	}
 }
@@ -108,7 +117,10 @@ func (h *hooks) RemoveObject(ctx *simulator.Context, gone ref) {
 	for _, registry := range registries {
 		registry.Remove(ctx, gone)
 	}
-	if gone.Type == "VirtualMachineSnapshot" {
+	switch gone.Type {
+	case "VirtualMachineSnapshot":
 		h.site.forget(ctx, gone)
+	case "VirtualMachine":
+		h.site.buried(gone)
 	}
 }

@@ -43,6 +43,7 @@ func nameHosts(registry *simulator.Registry) {
 		ctx.WithLock(host, func() {
 			ctx.Update(host, []types.PropertyChange{{Name: "name", Val: hostName(number)}})
 			host.Summary.Config.Name = hostName(number)
+			host.Runtime.CryptoState = string(types.HostCryptoStateSafe)
 		})
 	}
 }
@@ -78,6 +79,30 @@ func (c *control) host(_ context.Context, o order) (any, error) {
 			})
 		})
 	}
+	return nil, nil
+}
+
+// hostCrypto says how fit a host is for encrypted VMs: safe, prepared or incapable; without a host, all of them.
+func (c *control) hostCrypto(o order) (any, error) {
+	for _, host := range hosts(c.registry) {
+		if o.Host == "" || o.Host == host.Name {
+			ctx := &simulator.Context{Context: context.Background(), Map: c.registry}
+			ctx.WithLock(host, func() {
+				ctx.Update(host, []types.PropertyChange{{Name: "runtime.cryptoState", Val: o.Name}})
+			})
+		}
+	}
+	return nil, nil
+}
+
+// space sets how much is free on the datastore.
+func (c *control) space(o order) (any, error) {
+	store := c.registry.Any("Datastore").(*simulator.Datastore)
+	ctx := &simulator.Context{Context: context.Background(), Map: c.registry}
+	ctx.WithLock(store, func() {
+		store.Info.GetDatastoreInfo().FreeSpace = o.Bytes
+		ctx.Update(store, []types.PropertyChange{{Name: "summary.freeSpace", Val: o.Bytes}})
+	})
 	return nil, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"log"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/vmware/govmomi/simulator"
@@ -133,7 +134,7 @@ func (s *site) orphans() []device {
 }
 
 // refuse says why a host would not carry out a reconfiguration, and notes which files it is told to destroy.
-func (s *site) refuse(m *machine, vm *simulator.VirtualMachine, spec *types.VirtualMachineConfigSpec) types.BaseMethodFault {
+func (s *site) refuse(ctx *simulator.Context, m *machine, vm *simulator.VirtualMachine, spec *types.VirtualMachineConfigSpec) types.BaseMethodFault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, change := range spec.DeviceChange {
@@ -157,6 +158,12 @@ func (s *site) refuse(m *machine, vm *simulator.VirtualMachine, spec *types.Virt
 			continue
 		}
 		switch {
+		case layer == d.top() && off(ctx, owner.self) && strings.HasSuffix(backing.DiskMode, "persistent"):
+			if owner.spec.KeyID != "" && vm.Config.KeyId == nil {
+				return &types.InvalidDeviceSpec{
+					InvalidVmConfig: types.InvalidVmConfig{Property: "backing.keyId"}, DeviceIndex: int32(i),
+				}
+			}
 		case layer == d.top():
 			return &types.FileLocked{FileFault: types.FileFault{File: backing.FileName}} // a running VM writes to it
 		case backing.DiskMode != string(types.VirtualDiskModeIndependent_nonpersistent):
@@ -170,6 +177,12 @@ func (s *site) refuse(m *machine, vm *simulator.VirtualMachine, spec *types.Virt
 		}
 	}
 	return nil
+}
+
+// off tells whether a VM is powered off, so that its disks are nobody's to write to.
+func off(ctx *simulator.Context, self ref) bool {
+	vm, ok := ctx.Map.Get(self).(*simulator.VirtualMachine)
+	return ok && vm.Runtime.PowerState == types.VirtualMachinePowerStatePoweredOff
 }
 
 // settle waits for what a guest's kernel needs to show a disk, before the links change.

@@ -79,6 +79,14 @@ func (b *builder) keyProvider() error {
 			Info:      types.KmipServerInfo{Name: "kms", Address: host, Port: int32(number)},
 		},
 	})
+	if err != nil || b.site.config.NativeProvider == "" {
+		return err
+	}
+	_, err = methods.RegisterKmsCluster(b, b.client, &types.RegisterKmsCluster{
+		This:           *b.client.ServiceContent.CryptoManager,
+		ClusterId:      types.KeyProviderId{Id: b.site.config.NativeProvider},
+		ManagementType: string(types.KmipClusterInfoKmsManagementTypeNativeProvider),
+	})
 	return err
 }
 

@@ -44,7 +44,7 @@ func run(path string) error {
 		return err
 	}
 	model := simulator.VPX()
-	model.Host, model.ClusterHost, model.Portgroup, model.Machine = 0, hostCount, 0, 0
+	model.Host, model.ClusterHost, model.Portgroup, model.Machine = 0, hostCount, c.Networks, 0
 	model.ServiceContent.About.ApiVersion = "8.0.3.0" // pyVmomi believes 6.5 otherwise
 	model.ServiceContent.About.Version = "8.0.3"
 	if err := model.Create(); err != nil {

@@ -49,7 +49,7 @@ func (vm *virtualMachine) CreateSnapshotExTask(ctx *simulator.Context, req *type
 func (vm *virtualMachine) ReconfigVMTask(ctx *simulator.Context, req *types.ReconfigVM_Task) soap.HasFault {
 	fault := vm.site.faults.task("ReconfigVM_Task")
 	if fault == nil {
-		fault = vm.site.refuse(vm.machine, vm.VirtualMachine, &req.Spec)
+		fault = vm.site.refuse(ctx, vm.machine, vm.VirtualMachine, &req.Spec)
 	}
 	if fault != nil {
 		return &methods.ReconfigVM_TaskBody{Res: &types.ReconfigVM_TaskResponse{

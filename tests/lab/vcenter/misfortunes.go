@@ -24,6 +24,10 @@ func (c *control) misfortunes(mux *http.ServeMux) {
 	mux.HandleFunc("POST /allow", func(w http.ResponseWriter, r *http.Request) {
 		serve(w, r, new(order), func() (any, error) { c.site.denials.clear(); return nil, nil })
 	})
+	mux.HandleFunc("POST /misdeed", func(w http.ResponseWriter, r *http.Request) {
+		made := new(misdeed)
+		serve(w, r, made, func() (any, error) { return nil, c.site.misdeeds.add(made) })
+	})
 	mux.HandleFunc("POST /certificate", func(w http.ResponseWriter, r *http.Request) {
 		var shown struct {
 			Certificate string `json:"certificate"`
@@ -34,6 +38,9 @@ func (c *control) misfortunes(mux *http.ServeMux) {
 	for name, command := range map[string]func(context.Context, order) (any, error){
 		"disable-method": c.disableMethod,
 		"tools":          c.tools,
+		"provider":       func(_ context.Context, o order) (any, error) { return c.changeProvider(o) },
+		"host-crypto":    func(_ context.Context, o order) (any, error) { return c.hostCrypto(o) },
+		"space":          func(_ context.Context, o order) (any, error) { return c.space(o) },
 	} {
 		mux.HandleFunc("POST /"+name, func(w http.ResponseWriter, r *http.Request) {
 			var o order

@@ -65,6 +65,8 @@ var needed = map[string]string{
 	"ConsolidateVMDisks_Task":      "VirtualMachine.State.RemoveSnapshot",
 	"CreateSnapshotEx_Task":        "VirtualMachine.State.CreateSnapshot",
 	"CreateSnapshot_Task":          "VirtualMachine.State.CreateSnapshot",
+	"Destroy_Task":                 "VirtualMachine.Inventory.Delete",
+	"GenerateKey":                  "Cryptographer.ManageKeys",
 	"ListKmipServers":              "Cryptographer.ReadKeyServersInfo",
 	"PowerOffVM_Task":              "VirtualMachine.Interact.PowerOff",
 	"PowerOnVM_Task":               "VirtualMachine.Interact.PowerOn",
@@ -89,6 +91,8 @@ func (s *site) needs(ctx *simulator.Context, method *simulator.Method) []need {
 	switch request := method.Body.(type) {
 	case *types.ReconfigVM_Task:
 		return s.needsOfChange(ctx, on, &request.Spec)
+	case *types.CreateVM_Task:
+		return needsOfCreating(ctx, on, request)
 	case *types.RetrievePropertiesEx:
 		return needsOfReading(request)
 	}
@@ -105,6 +109,17 @@ func needsOfReading(request *types.RetrievePropertiesEx) []need {
 				list = append(list, need{"System.View", one.Obj})
 			}
 		}
+	}
+	return list
+}
+
+func needsOfCreating(ctx *simulator.Context, on ref, request *types.CreateVM_Task) []need {
+	list := []need{
+		{"VirtualMachine.Inventory.Create", on}, {"Resource.AssignVMToPool", request.Pool},
+		{"Datastore.AllocateSpace", ctx.Map.Any("Datastore").Reference()},
+	}
+	if request.Config.Crypto != nil {
+		list = append(list, need{"Cryptographer.EncryptNew", on})
 	}
 	return list
 }

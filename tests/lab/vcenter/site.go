@@ -21,9 +21,11 @@ type ref = types.ManagedObjectReference
 // The mutex guards everything below it. It is never held while the simulator's own objects are updated, because such
 // an update calls back into the hooks.
 type site struct {
-	config  *config
-	faults  *faults
-	denials denials
+	config    *config
+	faults    *faults
+	denials   denials
+	misdeeds  misdeeds
+	providers *providers
 
 	mu        sync.Mutex
 	machines  map[ref]*machine
@@ -35,10 +37,11 @@ type site struct {
 
 // machine is one VM with its disks.
 type machine struct {
-	self  ref
-	spec  machineSpec
-	dir   string
-	disks map[int32]*disk
+	self    ref
+	spec    machineSpec
+	dir     string
+	created bool // by a client, not by the lab
+	disks   map[int32]*disk
 	// frozen says for each snapshot which layer of each disk is its newest.
 	frozen map[ref]map[int32]string
 	// doomed are disks being detached with their file's destruction asked for.
@@ -79,7 +82,7 @@ func (d *disk) layerFile(layer string) string {
 }
 
 func newSite(c *config) *site {
-	return &site{config: c, faults: new(faults), machines: map[ref]*machine{}, unit: 64 << 10}
+	return &site{config: c, faults: new(faults), machines: map[ref]*machine{}, unit: 64 << 10, providers: newProviders(c)}
 }
 
 // adopt takes charge of a VM that was just created.
