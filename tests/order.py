@@ -13,6 +13,7 @@ T = TypeVar("T")
 SECONDS = {
     "tests/end_to_end/test_canary.py": 40,
     "tests/end_to_end/test_canary_keys.py": 40,
+    "tests/end_to_end/test_cbt_pitfalls.py": 80,
     "tests/end_to_end/test_chain.py": 70,
     "tests/end_to_end/test_faults.py": 80,
     "tests/end_to_end/test_kill.py::test_agent_killed_at_random_moments": 50,
@@ -23,6 +24,7 @@ SECONDS = {
     "tests/end_to_end/test_resume.py": 90,
     "tests/end_to_end/test_rotation.py": 50,
     "tests/end_to_end/test_run.py": 90,
+    "tests/end_to_end/test_seed.py": 40,
     "tests/end_to_end/test_vcenter_refusals.py": 50,
     "tests/end_to_end/": 15,
     "tests/fuzz/test_fuzz.py::test_nothing_breaks_it_in_a_minute[": 60,

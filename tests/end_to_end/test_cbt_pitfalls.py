@@ -11,6 +11,8 @@ from tests.end_to_end.ledger import Ledger
 from tests.end_to_end.pair import Pair
 from tests.lab.site import Lab
 
+pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("uncovered")]
+
 VM = "web01"
 GRAIN = 65536
 BAD_HOST, GOOD_HOST = ("6.0.0", 2494585), ("8.0.3", 24022510)
