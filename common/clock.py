@@ -2,6 +2,7 @@
 
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Protocol
 
 
@@ -35,6 +36,14 @@ class SystemClock:
     def sleep(self, seconds: float) -> None:
         """See Clock."""
         time.sleep(seconds)
+
+
+def this_boot() -> str:
+    """What names this boot of the machine, over which SystemClock's monotonic clock goes on; empty where nothing does."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
 
 
 def days_left(not_after: datetime, now: datetime) -> float:

@@ -29,6 +29,7 @@ from target_appliance.identity.authority import Authority
 from target_appliance.kms import registry
 from target_appliance.metrics import PREFIX, Metrics
 from target_appliance.recovery.vault import Vault
+from target_appliance.retention.steward import Steward
 from target_appliance.server.credentials import ServerCredentials
 from target_appliance.server.enrollment import enrollment_port
 from target_appliance.server.registrar import Registrar
@@ -77,6 +78,7 @@ def serve(
         life.callback(vault.keyring.close)
         park_seconds = config.sync.park_hours * 3600
         _recover(vault, catalog, SyncAudit(recorder), keep_parked=park_seconds > 0)
+        steward = Steward(vault, clock)
         shown = ServerCredentials(authority, config.listen.names, clock)
         behind = Behind(vault, catalog, authority, clock, config.limits, park_seconds, shown, recorder)
         if config.listen.enrollment is not None:
@@ -98,7 +100,7 @@ def serve(
             health_port(config.listen.health, checks, clock, setting="listen.health", apart=apart, shown_as=shown_as)
         )
         if config.listen.metrics is not None:
-            metrics = Metrics(catalog, store, shown, clock)
+            metrics = Metrics(catalog, store, shown, clock, steward, vault.time)
             life.enter_context(metrics_port(config.listen.metrics, metrics, PREFIX, setting="listen.metrics"))
         _log.info(
             "serving",
@@ -113,6 +115,7 @@ def serve(
             port.desk.settle_silent()
             vault.wipe_old_keys()
             recorder.settle()
+            steward.tick()
         _log.info("stopping")
     _log.info("stopped")
 

@@ -1,6 +1,6 @@
 """Prometheus metrics of the appliance: what its provider alerts on."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Final, Protocol
 
@@ -12,6 +12,8 @@ from common.clock import Clock, days_left
 from common.errors import KeysapartError
 from target_appliance.catalog.catalog import Catalog
 from target_appliance.catalog.model import ReplicaRow
+from target_appliance.retention.clock import TrustedTime
+from target_appliance.retention.steward import Key, Seen, Steward
 from target_appliance.store.port import Store
 
 PREFIX: Final = "keysapart_appliance"
@@ -49,13 +51,19 @@ class Metrics(Collector):
         store: where points lie.
         shown: the appliance's certificates.
         clock: for ages.
+        steward: of retention.
+        time: that retention counts by.
     """
 
-    def __init__(self, catalog: Catalog, store: Store, shown: Shown, clock: Clock) -> None:
+    def __init__(  # noqa: PLR0917  whatever there is to tell of
+        self, catalog: Catalog, store: Store, shown: Shown, clock: Clock, steward: Steward, time: TrustedTime
+    ) -> None:
         self._catalog = catalog
         self._store = store
         self._shown = shown
         self._clock = clock
+        self._steward = steward
+        self._time = time
 
     def collect(self) -> Iterator[Metric]:
         """See prometheus_client."""
@@ -63,6 +71,9 @@ class Metrics(Collector):
         yield from _told(lambda: [_gauge("store_free_bytes", "Bytes free in the store", self._store.free_bytes())])
         yield from _told(lambda: [_gauge("syncs_open", "Syncs under way", len(self._catalog.live_syncs()))])
         yield from _told(lambda: replica_families(self._catalog.replicas(), self._clock.now().timestamp()))
+        text = "Seconds that the machine's clock is ahead of the time that retention and locks count by"
+        yield from _told(lambda: [_gauge("retention_clock_ahead_seconds", text, self._time.lag())])
+        yield from retention_families(self._steward.seen)
 
     def _certificates(self) -> list[Metric]:
         left = GaugeMetricFamily(
@@ -92,6 +103,21 @@ def replica_families(rows: Iterable[ReplicaRow], now: float) -> list[Metric]:
         points.add_metric(labels, row.points)
         stored.add_metric(labels, row.stored_bytes)
     return [age, points, stored]
+
+
+def retention_families(seen: Mapping[Key, Seen]) -> list[Metric]:
+    """What retention saw of each replica at its last look."""
+    texts = {
+        "points_last_day": "Points that were committed within a day",
+        "empty_points_last_day": "Those of them that hold nothing of any disk",
+        "droppable_points": "Points that no rule keeps",
+    }
+    families = {name: GaugeMetricFamily(f"{PREFIX}_{name}", text, labels=_REPLICA[:2]) for name, text in texts.items()}
+    for key, one in tuple(seen.items()):
+        families["points_last_day"].add_metric(key, one.points_last_day)
+        families["empty_points_last_day"].add_metric(key, one.empty_points_last_day)
+        families["droppable_points"].add_metric(key, one.droppable)
+    return list(families.values())
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

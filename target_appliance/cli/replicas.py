@@ -1,4 +1,4 @@
-"""``replicas``, ``points`` and ``catalog``: what the appliance holds."""
+"""``replicas``, ``points list`` and ``catalog``: what the appliance holds."""
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -7,6 +7,7 @@ import typer
 
 from common.cli_edge import edge, emit, table
 from target_appliance.cli.options import AsJson, ReplicaName, Tenant, configured
+from target_appliance.cli.points import points
 
 if TYPE_CHECKING:
     from target_appliance.catalog.model import ReplicaRow
@@ -19,7 +20,7 @@ _catalog = typer.Typer(no_args_is_help=True, help="Look after the catalog, which
 def add_to(app: typer.Typer) -> None:
     """Hang these commands into the tree."""
     app.command("replicas")(_replicas)
-    app.command("points")(_points)
+    points.command("list")(_points)
     app.add_typer(_catalog, name="catalog")
 
 
@@ -56,7 +57,7 @@ def _points(context: typer.Context, replica: ReplicaName, tenant: Tenant = None,
         from common.errors import DamagedError  # noqa: PLC0415
         from target_appliance.at_rest import opened  # noqa: PLC0415
 
-        points, damaged = [], []
+        listed, damaged = [], []
         with opened(configured(context)) as held:
             row = held.find_replica(replica, tenant)
             for number in held.vault.point_numbers(row.tenant, row.replica):
@@ -65,7 +66,7 @@ def _points(context: typer.Context, replica: ReplicaName, tenant: Tenant = None,
                 except DamagedError as error:
                     damaged.append({"point": number, "cause": error.message})
                 else:
-                    points.append(_point(record, held.vault.stored_bytes(row.tenant, row.replica, number)))
+                    listed.append(_point(record, held.vault.stored_bytes(row.tenant, row.replica, number)))
         lines = table(
             ("point", "of", "kind", "consistency", "MiB", "disks"),
             [
@@ -77,11 +78,11 @@ def _points(context: typer.Context, replica: ReplicaName, tenant: Tenant = None,
                     f"{point['stored_bytes'] / _MIB:.1f}",
                     ", ".join(f"{disk['key']} ({disk['grains']} grains)" for disk in point["disks"]),
                 )
-                for point in points
+                for point in listed
             ],
         )
         lines += [f"damaged: point {each['point']}: {each['cause']}" for each in damaged]
-        emit({**_replica(row), "points": points, "damaged": damaged}, lines, as_json=as_json)
+        emit({**_replica(row), "points": listed, "damaged": damaged}, lines, as_json=as_json)
 
 
 @_catalog.command("rebuild")

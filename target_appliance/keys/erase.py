@@ -20,6 +20,7 @@ from target_appliance.kms.port import GONE
 from target_appliance.recovery import names, small_file
 from target_appliance.recovery.key_files import ChosenKek
 from target_appliance.recovery.vault import Vault
+from target_appliance.retention.keeper import Keeper
 
 RECEIPT: Final = "erasure-receipt"
 """Kind of the signed document."""
@@ -77,17 +78,20 @@ class Eraser:
             KmsUnavailableError: the KMS does not destroy a KEK; what it wraps stays, and the tenant is suspended.
             KeyNotUsableError: the configuration lacks the tenant's KMS.
             BusyError: syncs of the tenant's do not end; nothing was erased, and the tenant is suspended.
+            PreconditionError: a point of the tenant's is locked still.
         """
         if receipt.exists():
             raise AlreadyExistsError(f"{receipt} exists", subject=f"file {receipt}", next_step="give another file")
         if not self.known(tenant):
             raise NotFoundError(f"there is no tenant {tenant}", subject=f"tenant {tenant}", next_step="tenants list")
+        Keeper(self.vault).require_no_lock(tenant)
         if tenant in self.admission.catalog.tenants():
             self.admission.suspend(tenant)
             self._end_syncs(tenant, waiting)
         files = self.vault.keyring.files
         with files.locked(tenant):
             with files.points_locked(tenant):
+                Keeper(self.vault).require_no_lock(tenant)  # once more: a sync may just have become a point
                 marked = self._mark(tenant)
             for kek in marked.keks:
                 self.vault.keyring.directory.of(kek.kms).destroy_kek(kek.kek_id)

@@ -2,9 +2,10 @@
 
 import hmac
 import re
+from contextlib import suppress
 
-from common.errors import DamagedError, NotFoundError
-from common.ids import DiskKey, PointNumber, ReplicaId, TenantId
+from common.errors import DamagedError, NotFoundError, PreconditionError
+from common.ids import DiskKey, PointNumber, ReplicaId, TenantId, parse_replica, parse_tenant
 from target_appliance.recovery import names, record_file, small_file
 from target_appliance.recovery.types import PointRecord
 from target_appliance.seal.keys import DataKey
@@ -17,6 +18,17 @@ def numbers(store: Store, tenant: TenantId, replica: ReplicaId) -> tuple[PointNu
     """Numbers of the committed points, rising."""
     found = store.names(names.points_folder(tenant, replica))
     return tuple(sorted(PointNumber(int(name)) for name in found if _POINT_NAME.fullmatch(name)))
+
+
+def newest_time(store: Store) -> int | None:
+    """The newest time that retention counts from, of all replicas' newest points that can be read; None for none."""
+    found = []
+    for tenant in names.parsed(store.names(names.TENANTS), parse_tenant):
+        for replica in names.parsed(store.names(names.replicas_folder(tenant)), parse_replica):
+            for point in numbers(store, tenant, replica)[-1:]:
+                with suppress(DamagedError, PreconditionError):
+                    found.append(read_point(store, tenant, replica, point)[0].retention_time)
+    return max(found, default=None)
 
 
 def read_point(

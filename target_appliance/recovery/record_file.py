@@ -20,6 +20,8 @@ from target_appliance.seal.selfcheck import canonical
 from target_appliance.vmdk.descriptor import ADAPTERS
 from target_appliance.vmdk.layout import SECTOR_BYTES
 
+_OPTIONAL_TIMES: Final = ("counted_time", "locked_until")
+"""Members that stand only in records that need them."""
 _SPEC: Final[dict[str, type]] = {
     "uuid": str,
     "label": str,
@@ -35,7 +37,9 @@ _SPEC: Final[dict[str, type]] = {
 
 
 def _body(record: PointRecord) -> dict[str, Any]:
+    times = {name: getattr(record, name) for name in _OPTIONAL_TIMES}
     return {
+        **{name: time for name, time in times.items() if time is not None},
         "tenant": record.tenant,
         "replica": record.replica,
         "point": record.number,
@@ -105,6 +109,7 @@ def from_members(members: dict[str, Any]) -> tuple[PointRecord, dict[DiskKey, by
             parent_hash=bytes.fromhex(body["parent_hash"]),
             disks=tuple(_disk(disk) for disk in body["disks"]),
             record_hash=blake3(canonical(body)).digest(),
+            **{name: int(body[name]) for name in _OPTIONAL_TIMES if name in body},
         )
         macs = {DiskKey(int(disk)): bytes.fromhex(value) for disk, value in members["macs"].items()}
     except (KeyError, TypeError, AttributeError, OverflowError, InvalidInputError) as error:

@@ -6,11 +6,10 @@ the rename, then the points folder. The rename is the commit: before it nothing 
 
 import dataclasses
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from common.clock import Clock
 from common.errors import AlreadyExistsError, FencedError, InvalidInputError, PreconditionError
 from common.ids import AgentId, DiskKey, PointNumber, ReplicaId, SyncId, TenantId
 from target_appliance.recovery import names, parked, record_file, small_file
@@ -34,6 +33,7 @@ from target_appliance.recovery.types import (
     PointRecord,
     SyncHeader,
 )
+from target_appliance.retention.stamp import Stamp
 from target_appliance.seal.keys import DataKey, Entropy
 from target_appliance.store.port import Store
 
@@ -74,10 +74,16 @@ class StagedSync:
     """One sync's staging folder, which exists. Thread-safe; each disk is written by one thread."""
 
     def __init__(
-        self, store: Store, clock: Clock, plan: SyncPlan, failpoint: Failpoint, *, reopened: bool = False
+        self,
+        store: Store,
+        stamp: Callable[[TenantId], Stamp],
+        plan: SyncPlan,
+        failpoint: Failpoint,
+        *,
+        reopened: bool = False,
     ) -> None:
         self._store = store
-        self._clock = clock
+        self._stamp = stamp
         self._plan = plan
         self._failpoint = failpoint
         self._folder = names.sync_folder(plan.tenant, plan.replica, plan.sync)
@@ -180,6 +186,7 @@ class StagedSync:
             PreconditionError: a disk was never written.
             PreconditionError: the tenant is being erased.
             FencedError: the point exists already, or the sync is over.
+            DamagedError: the tenant's retention settings cannot be read, so nobody can say how long to lock it.
             StoreError, StoreFullError: the store's.
         """
         with self._lock:
@@ -226,7 +233,7 @@ class StagedSync:
         """The point's record as far as it is known when the sync begins."""
         plan, header = self._plan, self._plan.header
         disks = (parked.disk_record(spec, plan.bases[spec.key], plan.keys[spec.key]) for spec in header.disks)
-        return self._record_of(tuple(disks), 0)
+        return self._record_of(tuple(disks), Stamp(0))
 
     def park_place(self) -> None:
         """Keep what the sync said of itself, so that it may go on after a restart."""
@@ -235,9 +242,9 @@ class StagedSync:
 
     def _record(self) -> PointRecord:
         disks = tuple(self._writers[spec.key].record for spec in self._plan.header.disks)
-        return self._record_of(disks, int(self._clock.now().timestamp()))
+        return self._record_of(disks, self._stamp(self._plan.tenant))
 
-    def _record_of(self, disks: tuple[DiskRecord, ...], commit_time: int) -> PointRecord:
+    def _record_of(self, disks: tuple[DiskRecord, ...], stamp: Stamp) -> PointRecord:
         plan, header = self._plan, self._plan.header
         record = PointRecord(
             tenant=plan.tenant,
@@ -247,12 +254,14 @@ class StagedSync:
             kind=header.kind,
             vm_name=header.vm_name,
             snapshot_time=header.snapshot_time,
-            commit_time=commit_time,
+            commit_time=stamp.commit_time,
             consistency=header.consistency,
             parent=None if plan.parent is None else plan.parent.number,
             parent_hash=NO_PARENT_HASH if plan.parent is None else plan.parent.record_hash,
             disks=disks,
             record_hash=b"",
+            counted_time=stamp.counted_time,
+            locked_until=stamp.locked_until,
         )
         return dataclasses.replace(record, record_hash=record_file.record_hash(record))
 

@@ -84,6 +84,15 @@ class PointRecord:
     parent_hash: bytes
     disks: tuple[DiskRecord, ...]
     record_hash: bytes
+    counted_time: int | None = None
+    """Commit time by the clock that nobody sets ahead, where it is another one than ``commit_time``."""
+    locked_until: int | None = None
+    """Nobody drops the point before this time by that clock."""
+
+    @property
+    def retention_time(self) -> int:
+        """What retention counts from."""
+        return self.commit_time if self.counted_time is None else self.counted_time
 
     def disk(self, key: DiskKey) -> DiskRecord | None:
         """The disk with this key, if the point has it."""

@@ -37,6 +37,8 @@ from target_appliance.recovery.replay_file import ReplayError
 from target_appliance.recovery.staging import StagedSync, SyncPlan
 from target_appliance.recovery.types import PointRecord, SyncHeader
 from target_appliance.recovery.verify import verify
+from target_appliance.retention.clock import TrustedTime
+from target_appliance.retention.stamp import Stamp, stamp
 from target_appliance.seal.fold import HOLE, windows, within
 from target_appliance.seal.keys import DataKey, Entropy
 from target_appliance.store.port import Store
@@ -56,7 +58,7 @@ class Vault:
     Args:
         store: where they lie.
         kms: holds the tenants' KEKs; several by name, where tenants have KMSs of their own.
-        clock: for commit times.
+        clock: for commit times, and for ``time``, which nobody sets ahead.
         failpoint: called with the name of each step of a commit (``staging.COMMIT_STEPS``) when it is done.
         entropy: source of DEKs and nonces; see Entropy before giving another one.
         keep_seconds: for how long DEKs are kept, and syncs that run go on without the KMS.
@@ -73,7 +75,7 @@ class Vault:
         keep_seconds: float = KEEP_SECONDS,
     ) -> None:
         self._store = store
-        self._clock = clock
+        self.time = TrustedTime(store, clock, lambda: points.newest_time(store))
         self._failpoint = failpoint
         self._entropy = entropy
         self._keyring = Keyring(store, kms, entropy, clock, keep_seconds)
@@ -169,10 +171,11 @@ class Vault:
             InvalidInputError: the header cannot be.
             PreconditionError: it was planned on another newest point, a delta has nothing to stand on, or the tenant
                 is being erased.
-            DamagedError: the newest point's record is not authentic.
+            DamagedError: the newest point's record is not authentic, or nobody can say for how long to lock the point.
         """
         self._keyring.files.require_kept(tenant)
         self._keyring.require(tenant)
+        self._stamp(tenant)  # what could not be committed is not begun
         begin.check_header(header)
         newest = self.newest(tenant, replica)
         begin.check_base(header, newest)
@@ -186,7 +189,7 @@ class Vault:
         self._store.make_folder(names.sync_folder(tenant, replica, sync))
         number = parse_point(1 if newest is None else newest.number + 1)
         plan = SyncPlan(tenant, replica, sync, header, number, newest, bases, keys, self._entropy, owner)
-        staged = StagedSync(self._store, self._clock, plan, self._failpoint)
+        staged = StagedSync(self._store, self._stamp, plan, self._failpoint)
         staged.park_place()
         return staged
 
@@ -226,7 +229,7 @@ class Vault:
         plan = SyncPlan(
             tenant, replica, sync, found.header, record.number, newest, bases, keys, self._entropy, found.owner
         )
-        again = StagedSync(self._store, self._clock, plan, self._failpoint, reopened=True)
+        again = StagedSync(self._store, self._stamp, plan, self._failpoint, reopened=True)
         try:
             again.restore()
         except ReplayError as error:
@@ -352,6 +355,9 @@ class Vault:
                     self._store.remove_tree(f"{folder}/{name}")
                     left.append(name)
         return tuple(sorted(set(left)))
+
+    def _stamp(self, tenant: TenantId) -> Stamp:
+        return stamp(self._store, self.time, tenant)
 
     def _newest_first(self, tenant: TenantId, replica: ReplicaId) -> Iterator[PointRecord]:
         for number in reversed(self.point_numbers(tenant, replica)):

@@ -63,10 +63,12 @@ class Served:
 
 
 @contextmanager
-def served(folder: Path, *, store: Store | None = None, limits: Limits | None = None) -> Iterator[Served]:
+def served(
+    folder: Path, *, store: Store | None = None, kms: MemoryKms | None = None, limits: Limits | None = None
+) -> Iterator[Served]:
     """Serve while the block runs."""
     clock = SystemClock()
-    kms = MemoryKms()
+    kms = kms or MemoryKms()
     store = store or MemoryStore()
     authority = Authority.create(folder / "authority", "keysapart.test", clock)
     with Catalog.open(f"sqlite:///{folder / 'catalog.sqlite'}", clock) as catalog:

@@ -14,7 +14,7 @@ from target_appliance.recovery.types import SyncHeader, SyncKind
 from target_appliance.recovery.vault import Vault
 from target_appliance.store.posix import PosixStore
 from tests.fakes.replica import grain_bytes, send, spec
-from tests.isolation.commands import ROWS, Kind, Named
+from tests.isolation.commands import HOLD, ROWS, Kind, Named
 from tests.unit.target_appliance.cli.conftest import Outcome, Site, fresh
 
 OWNERS = ("acme", "rival")
@@ -122,6 +122,8 @@ def made(folder: Path) -> tuple[Site, dict[str, str]]:
             for base in range(POINTS[name]):
                 _commit(vault, name, base)
     site.done("catalog", "rebuild")
+    held = ("--point", 1, "--name", HOLD, "--reason", "court order")
+    site.done("points", "hold", REPLICAS["acme"], "--tenant", "acme", *held)
     site.done("audit", "head", "--out", folder / "head.json")  # the first use of what signs makes its key
     return site, agents
 

@@ -70,9 +70,22 @@ def _in(named: Named, *words: object) -> list[object]:
     return [*words, "--tenant", named.tenant]
 
 
+def _held(named: Named, *words: object) -> list[object]:
+    return _in(named, named.replica, "--point", named.point, "--name", HOLD, *words)
+
+
+HOLD: Final = "case-17"
+"""Of acme's point, before any line is typed."""
+
 ROWS: Final[Mapping[str, Row]] = {
     "replicas": Row(lambda on: ["--tenant", on.tenant], _T, filters=True),
-    "points": Row(lambda on: _in(on, on.replica), _R),
+    "points list": Row(lambda on: _in(on, on.replica), _R),
+    "points plan-retention": Row(lambda on: _in(on, on.replica), _R),
+    "points hold": Row(lambda on: _held(on, "--reason", "court order"), _RP),
+    "points release": Row(_held, _RP),
+    "retention set": Row(lambda on: _in(on, "last=3", "--replica", on.replica), _R),
+    "retention show": Row(lambda on: _in(on, "--replica", on.replica), _R),
+    "retention clear": Row(lambda on: _in(on, "--replica", on.replica), _R),
     "verify": Row(lambda on: _in(on, on.replica, "--point", on.point), _RP),
     "export": Row(
         lambda on: _in(on, on.replica, "--point", on.point, "--disk", on.disk, "--out", on.out),
@@ -118,6 +131,7 @@ NOTHING: Final = {
     *("out", "receipt", "file", "ca", "head", "source", "also", "bundle"),
     *("form", "address", "domain", "fingerprint"),
     *("kms", "kek"),  # of the KMS, whose names are the administrator's
+    *("rules", "lock_days", "hold_name", "reason"),
     "vm_name",  # what a new replica will be called
     "disk",  # of images; export's row says otherwise
 }

@@ -12,6 +12,7 @@ from common.errors import BusyError
 from common.metrics_port import metrics_port
 from target_appliance.catalog.catalog import Catalog
 from target_appliance.metrics import PREFIX, Metrics
+from target_appliance.retention.steward import Steward
 from target_appliance.store.posix import PosixStore
 from tests.fakes.clock import START, ManualClock
 from tests.fakes.replica import REPLICA, TENANT, World, grain_bytes, spec
@@ -59,13 +60,22 @@ def test_all_of_it(store: PosixStore, catalog: Catalog, clock: ManualClock) -> N
     catalog.add_tenant(TENANT)
     catalog.record_point(record, 4711)
     shown = Shown()
-    metrics = Metrics(catalog, store, shown, clock)
+    steward = Steward(world.vault, clock)
+    steward.tick()
+    clock.jump(-7200)
+    metrics = Metrics(catalog, store, shown, clock, steward, world.vault.time)
     with served(metrics) as port:
         found = scrape(port)
         labels = f'{{replica="{REPLICA}",tenant="{TENANT}",vm="{record.vm_name}"}}'
         assert found[f"points{labels}"] == 1
         assert found[f"stored_bytes{labels}"] == 4711
         assert found[f"point_age_seconds{labels}"] == clock.now().timestamp() - record.snapshot_time
+        labels = f'{{replica="{REPLICA}",tenant="{TENANT}"}}'
+        told = [found[f"{name}{labels}"] for name in ("points_last_day", "empty_points_last_day", "droppable_points")]
+        assert told == [1, 0, 0]
+        assert found["retention_clock_ahead_seconds"] == -7200
+        clock.jump(7200)
+        found = scrape(port)
         assert found['certificate_days_left{certificate="server"}'] == 40
         assert found['certificate_days_left{certificate="authority"}'] == 3000
         assert (found["certificate_not_reloaded"], found["syncs_open"]) == (0, 0)
@@ -78,7 +88,8 @@ def test_all_of_it(store: PosixStore, catalog: Catalog, clock: ManualClock) -> N
 
 
 def test_what_cannot_be_told_is_left_out(store: PosixStore, catalog: Catalog, clock: ManualClock) -> None:
-    metrics = Metrics(catalog, store, Shown(), clock)
+    vault = World(store, clock=clock).vault
+    metrics = Metrics(catalog, store, Shown(), clock, Steward(vault, clock), vault.time)
     whole = {family.name for family in metrics.collect()}
     store.close()
     assert whole - {family.name for family in metrics.collect()} == {f"{PREFIX}_store_free_bytes"}

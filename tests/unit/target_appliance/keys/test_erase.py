@@ -31,6 +31,7 @@ from target_appliance.kms.memory import MemoryKms
 from target_appliance.kms.port import KekState
 from target_appliance.recovery import names, small_file
 from target_appliance.recovery.vault import Vault
+from target_appliance.retention.keeper import Keeper
 from target_appliance.store.memory import MemoryStore
 from tests.fakes.clock import ManualClock
 from tests.fakes.replica import DISK, REPLICA, TENANT, World, grain_bytes, header, send, spec
@@ -302,3 +303,22 @@ def test_a_sync_whose_lease_ran_out_becomes_no_point_after_the_receipt(stage: St
         stage.staged.commit()
     stage.staged.discard()
     assert TENANT not in stage.world.vault.tenants()
+
+
+def test_a_tenant_with_a_locked_point_is_not_erased_until_the_lock_is_over(stage, tmp_path):
+    vault = stage.world.vault
+    Keeper(vault).set_tenant(TENANT, None, 30)
+    stage.staged.discard()
+    stage.world.sync({spec(): {0: grain_bytes(2)}})
+    Keeper(vault).set_tenant(TENANT, None, 0)
+    before = files_of(stage)
+    for _ in range(100):
+        with pytest.raises(PreconditionError, match=r"point 2 of replica .* until 2026-12-24 12:00 UTC"):
+            stage.eraser().erase(TENANT, tmp_path / "receipt")
+    assert files_of(stage) == before
+    opens(stage, TENANT)
+    assert stage.admission.catalog.tenant(TENANT).suspended is None
+
+    stage.clock.advance(30 * 86400)
+    vault.time.save()  # as the serving process does
+    assert stage.eraser().erase(TENANT, tmp_path / "receipt")["points"] == 2

@@ -1,0 +1,92 @@
+"""What the serving process does of itself for retention: keeps trusted time, and looks at each replica once an hour."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from common import log
+from common.clock import Clock
+from common.errors import KeysapartError
+from common.ids import ReplicaId, TenantId
+from target_appliance.recovery.vault import Vault
+from target_appliance.retention.plan import Plan, plan
+
+_log = log.get("retention")
+
+_EVERY_SECONDS: Final = 3600.0
+_SLICE_SECONDS: Final = 1.0
+"""Of one ``tick``: whoever calls it has other things to do."""
+MANY: Final = 400
+"""Points of a replica within a day: one every four minutes."""
+MANY_EMPTY: Final = 200
+"""Points of a replica within a day that hold nothing; an idle VM with an RPO of a quarter of an hour has 96."""
+
+Key = tuple[TenantId, ReplicaId]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A replica at the last look."""
+
+    points_last_day: int
+    empty_points_last_day: int
+    droppable: int
+    """Points that the rules do not keep."""
+
+
+class Steward:
+    """``tick`` is called by one thread; ``seen`` may be read by others."""
+
+    def __init__(self, vault: Vault, clock: Clock) -> None:
+        self._vault = vault
+        self._clock = clock
+        self._queue: Iterator[Key] = iter(())
+        self._next = clock.monotonic()
+        self._failing: set[Key] = set()
+        self.seen: dict[Key, Seen] = {}
+        """By replica; of those that are there."""
+
+    def tick(self) -> None:
+        """Do a little of what is due; call it every few seconds. Never raises what is a replica's own trouble."""
+        began = self._clock.monotonic()
+        try:
+            self._vault.time.save()
+            if began >= self._next:
+                self._next = began + _EVERY_SECONDS
+                keys = [
+                    (tenant, replica) for tenant in self._vault.tenants() for replica in self._vault.replicas(tenant)
+                ]
+                self.seen = {key: one for key, one in self.seen.items() if key in set(keys)}
+                self._queue = iter(keys)
+        except KeysapartError as error:
+            _log.warning("retention cannot go on", cause=error.message, next_step=error.next_step)
+            return
+        for key in self._queue:
+            self._look(key)
+            if self._clock.monotonic() - began >= _SLICE_SECONDS:
+                return
+
+    def _look(self, key: Key) -> None:
+        tenant, replica = key
+        try:
+            found = plan(self._vault, tenant, replica)
+        except KeysapartError as error:
+            if key not in self._failing:
+                _log.warning("nothing is dropped of a replica", tenant=tenant, replica=replica, cause=error.message)
+            self._failing.add(key)
+            return
+        self._failing.discard(key)
+        self._tell(found)
+
+    def _tell(self, found: Plan) -> None:
+        points, empty = found.last_day
+        if points >= MANY or empty >= MANY_EMPTY:
+            _log.warning(
+                "a replica gets points as if somebody flooded it",
+                tenant=found.tenant,
+                replica=found.replica,
+                points_last_day=points,
+                empty_points_last_day=empty,
+                next_step="ask the tenant; if its agent's certificate was stolen, revoke that; check the rules",
+            )
+        self.seen[found.tenant, found.replica] = Seen(points, empty, len(found.drops))

@@ -1,0 +1,89 @@
+"""What the serving process does of itself."""
+
+import pytest
+import structlog
+
+from target_appliance.recovery import names, small_file
+from target_appliance.recovery.types import SyncKind
+from target_appliance.retention import settings, steward
+from target_appliance.retention.clock import FILE, FOLDER
+from target_appliance.retention.keeper import Keeper
+from target_appliance.retention.policy import Policy
+from target_appliance.retention.steward import Seen, Steward
+from target_appliance.store.memory import MemoryStore
+from tests.fakes.replica import REPLICA, TENANT, World, grain_bytes, spec
+from tests.faults.store import FaultStore, Trap
+
+
+@pytest.fixture
+def world():
+    world = World(store=MemoryStore())
+    for number in range(3):
+        world.sync({spec(capacity_bytes=1 << 20): {0: grain_bytes(number)}})
+    return world
+
+
+def ticked(one):
+    with structlog.testing.capture_logs() as told:
+        one.tick()
+    return [line["event"] for line in told if line["log_level"] == "warning"]
+
+
+def test_it_looks_at_each_replica_once_an_hour(world):
+    one = Steward(world.vault, world.clock)
+    assert ticked(one) == []
+    assert one.seen == {(TENANT, REPLICA): Seen(3, 0, 0)}
+    Keeper(world.vault).set_tenant(TENANT, Policy(last=1), None)
+    world.clock.advance(3599)
+    one.tick()
+    assert one.seen[TENANT, REPLICA].droppable == 0
+    world.clock.advance(1)
+    one.tick()
+    assert one.seen[TENANT, REPLICA].droppable == 2
+
+
+def test_it_keeps_trusted_time_and_tells_once_that_the_clock_was_set(world):
+    one = Steward(world.vault, world.clock)
+    one.tick()
+    before = small_file.read(world.store, f"{FOLDER}/{FILE}")["time"]
+    world.clock.jump(10 * 365 * 86400)
+    world.clock.advance(60)
+    assert len(ticked(one)) == 1
+    world.clock.advance(60)
+    assert ticked(one) == []
+    assert small_file.read(world.store, f"{FOLDER}/{FILE}")["time"] <= before + 120 + 86400
+
+
+def test_a_replica_that_is_gone_is_forgotten(world):
+    one = Steward(world.vault, world.clock)
+    one.tick()
+    world.store.remove_tree(names.replica_folder(TENANT, REPLICA))
+    world.clock.advance(3600)
+    one.tick()
+    assert one.seen == {}
+
+
+def test_damaged_settings_are_told_once_and_stop_nothing_else(world):
+    one = Steward(world.vault, world.clock)
+    small_file.replace(world.store, names.replica_folder(TENANT, REPLICA), settings.FILE, {"holds": 1})
+    assert ticked(one) == ["nothing is dropped of a replica"]
+    world.clock.advance(3600)
+    assert ticked(one) == []
+
+
+def test_a_flood_is_told(world, monkeypatch):
+    monkeypatch.setattr(steward, "MANY_EMPTY", 5)
+    for _ in range(5):
+        world.sync({spec(capacity_bytes=1 << 20, kind=SyncKind.DELTA): {}}, SyncKind.DELTA)
+
+    assert ticked(Steward(world.vault, world.clock)) == ["a replica gets points as if somebody flooded it"]
+
+
+def test_a_store_that_fails_ends_nothing(world):
+    trap = Trap(at=1, for_good=True)
+    one = Steward(World(FaultStore(world.store, trap), world.kms, world.clock).vault, world.clock)
+    assert ticked(one) == ["retention cannot go on"]
+    assert one.seen == {}
+    trap.at = 0
+    one.tick()
+    assert one.seen
