@@ -39,7 +39,7 @@ class SystemClock:
 
 
 def this_boot() -> str:
-    """What names this boot of the machine, over which SystemClock's monotonic clock goes on; empty where nothing does."""
+    """Names this boot of the machine, for which SystemClock's monotonic clock goes on; empty where nobody tells."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
