@@ -85,6 +85,9 @@ def _bars(result: Result) -> list[Bar]:
         )
         sent = (compare.wire_bytes or 0) / compare.data_bytes
         bars.append(Bar("compare: bytes sent per byte that changed, at most 1.1", sent, ceiling=1.1))
+    export, live = seconds.get(("read back", "keysapart export")), seconds.get(("read back", "nbdcopy, live view"))
+    if export and live:
+        bars.append(Bar("live view: per cent of the export's speed, at least 60", 100 * export / live, floor=60))
     for row in result.rows:
         if row.contestant == "keysapart (whole command)":
             peak = max(row.sender_peak_bytes or 0, row.receiver_peak_bytes or 0) / MIB

@@ -61,10 +61,10 @@ class Contest:
             key = (row.job, row.contestant)
             if key not in found or row.seconds < found[key].seconds:
                 found[key] = row
-        return sorted(found.values(), key=lambda row: ("full", "delta", "compare").index(row.job))
+        return sorted(found.values(), key=lambda row: ("full", "delta", "compare", "read back").index(row.job))
 
     def ours(self, number: int) -> None:
-        """A full sync, a delta sync."""
+        """A full sync, a delta sync, a compare, and the disk read back."""
         assert self._site is not None
         self._warm()
         self._rows += rows("full", self._site.sync("--full"), self._data_bytes)
@@ -72,6 +72,7 @@ class Contest:
             self._site.disk.write(offset, data)
         self._rows += rows("delta", self._site.sync(), self._delta_bytes)
         self._compare(number)
+        self._read_back()
 
     def peers(self, number: int) -> None:
         """The bare pipe, nbdcopy, and restic with its delta."""
@@ -113,6 +114,17 @@ class Contest:
         seconds = seconds_for(image, self._top / "hash")
         image.unlink()
         self._rows.append(Row("compare", "read and hash, no more", seconds, self._mib * MIB))
+
+    def _read_back(self) -> None:
+        assert self._site is not None
+        image = self._top / "image.raw"
+        for name, read in (("keysapart export", self._site.export), ("nbdcopy, live view", self._site.copy_live)):
+            self._warm()
+            figures = read(image)
+            image.unlink()
+            self._rows.append(
+                Row("read back", name, figures.seconds, self._data_bytes, sender_peak_bytes=figures.peak_bytes)
+            )
 
     @property
     def _delta_bytes(self) -> int:

@@ -6,6 +6,7 @@ The lab's vCenter and key servers run beside and take their share of the process
 import contextlib
 import json
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,15 @@ class SyncFigures:
     agent_peak_bytes: int
     appliance_peak_bytes: int
     processor_seconds: float
+
+
+@dataclass(frozen=True)
+class ReadFigures:
+    """A disk read back, from the start of our command to the last byte of the image."""
+
+    seconds: float
+    peak_bytes: int
+    """Of our process."""
 
 
 class Site:
@@ -56,6 +66,27 @@ class Site:
         self._appliance.read_proc()
         spent = agent.processor_seconds + self._appliance.processor_seconds - before
         return SyncFigures(report, agent.seconds, wire.sent, agent.peak_bytes, self._appliance.peak_bytes, spent)
+
+    def export(self, out: Path) -> ReadFigures:
+        """Write the newest point to a raw image with ``target-appliance export``."""
+        with Child(self._target("export", _VM, "--disk", str(_KEY), "--out", str(out)), self._work / "log") as export:
+            export.finish()
+        return ReadFigures(export.seconds, export.peak_bytes)
+
+    def copy_live(self, out: Path) -> ReadFigures:
+        """Show the newest point with ``target-appliance present``, and have nbdcopy write it to a raw image."""
+        place = self._work / "live"
+        with Child(self._target("present", _VM, "--socket", str(place), "--json"), self._work / "log") as live:
+            began = time.monotonic()
+            uri = json.loads(live.read_line())["exports"][0]["uri"]
+            with Child(["nbdcopy", uri, str(out)], self._work / "log") as copy:
+                copy.finish()
+            seconds = time.monotonic() - began
+            live.read_proc()
+        return ReadFigures(seconds, live.peak_bytes)
+
+    def _target(self, *words: str) -> list[str]:
+        return [_program("target-appliance"), "--config", str(self._lab / "appliance.toml"), *words]
 
 
 @contextlib.contextmanager

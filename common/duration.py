@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
+from common.errors import InvalidInputError
+
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _WRITTEN = re.compile(r"([1-9][0-9]{0,5})([smhd])")
 
@@ -18,6 +20,18 @@ def _parse(value: Any) -> float:
 
 Duration = Annotated[float, BeforeValidator(_parse)]
 """A length of time in a configuration file; seconds once it is read."""
+
+
+def typed(text: str, subject: str) -> float:
+    """Seconds of a length of time that a person typed as ``subject``. Raises InvalidInputError."""
+    try:
+        return _parse(text)
+    except ValueError:
+        raise InvalidInputError(
+            f"{text[:20]!a} is not a length of time",
+            subject=subject,
+            next_step="give a number and s, m, h or d, such as 15m",
+        ) from None
 
 
 def spoken(seconds: float) -> str:

@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from common.errors import BusyError, InternalError
 from common.hardening import harden
 from common.health.serve import health_port
 from common.metrics_port import metrics_port
+from common.stop_signals import stopped_by_signals
 from target_appliance.audit.event import Event, Fact, What
 from target_appliance.audit.keys import AuditedKms
 from target_appliance.audit.log import APPLIANCE, AuditLog
@@ -63,7 +63,7 @@ def serve(
     clock = clock or SystemClock()
     stopping = threading.Event()
     with ExitStack() as life:
-        life.enter_context(_signals(stopping))
+        life.enter_context(stopped_by_signals(stopping))
         harden()
         authority = Authority.open(config.authority_dir, config.trust_domain, clock)
         life.enter_context(_only_one(config.state_dir))
@@ -193,17 +193,3 @@ def _recover(vault: Vault, catalog: Catalog, told: SyncAudit, *, keep_parked: bo
             keep = vault.parked(tenant, replica) if keep_parked else ()
             for name in vault.sweep_staging(tenant, replica, keep):
                 _log.info("staging folder of an unfinished sync removed", tenant=tenant, replica=replica, sync=name)
-
-
-@contextmanager
-def _signals(stopping: threading.Event) -> Iterator[None]:
-    """SIGTERM and SIGINT set ``stopping`` for the length of the block."""
-    kept = {
-        number: signal.signal(number, lambda _number, _frame: stopping.set())
-        for number in (signal.SIGTERM, signal.SIGINT)
-    }
-    try:
-        yield
-    finally:
-        for number, handler in kept.items():
-            signal.signal(number, handler)

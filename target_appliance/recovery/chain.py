@@ -164,7 +164,7 @@ class Chain(Closing):
 
 
 class DiskView(Closing):
-    """The content of a disk at a point. ``read`` and ``load`` are thread-safe; the view owns ``chain``."""
+    """The content of a disk at a point. ``read``, ``fold`` and ``load`` are thread-safe; the view owns ``chain``."""
 
     def __init__(self, chain: Chain) -> None:
         self._chain = chain
@@ -184,13 +184,18 @@ class DiskView(Closing):
         Raises:
             DamagedError: what is stored is not what was committed.
         """
+        return self.load(self.fold(first, count)) if count else []
+
+    def fold(self, first: int, count: int) -> Window:
+        """Which layer holds each of the grains from ``first``, for ``load``; thread-safe.
+
+        Raises:
+            DamagedError: a manifest is not what was committed.
+        """
         if not 0 <= first <= first + count <= self.grains:
             raise ValueError("the range lies past the disk's end")
-        if not count:
-            return []
         with self._folding, self._chain.damage_named():
-            window = fold(self._chain.manifests, first, count)
-        return self.load(window)
+            return fold(self._chain.manifests, first, count)
 
     def load(self, window: Window) -> list[bytes | None]:
         """The grains of a window. Raises DamagedError."""

@@ -20,6 +20,8 @@ FILES_ELSEWHERE = {
     "target_appliance/identity/": "the authority's key and certificates, in state_dir",
     "target_appliance/kms/embedded.py": "the sealed key file",
     "target_appliance/kms/secret.py": "passphrase and PIN",
+    "target_appliance/present/callers.py": "what TLS shows, in memory",
+    "target_appliance/present/listen.py": "the socket that a view's clients are given",
     "target_appliance/seed/source_file.py": "images that the operator brought, only read",
     "target_appliance/tenant_trust.py": "the bundle that the operator brought, only read",
     "target_appliance/server/enrollment.py": "the socket behind its door, in state_dir",

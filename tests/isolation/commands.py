@@ -91,6 +91,10 @@ ROWS: Final[Mapping[str, Row]] = {
         lambda on: _in(on, on.replica, "--point", on.point, "--disk", on.disk, "--out", on.out),
         {**_RP, "disk": Kind.DISK},
     ),
+    "present": Row(
+        lambda on: _in(on, on.replica, "--point", on.point, "--disk", on.disk, "--socket", on.out, "--for", "1s"),
+        {**_RP, "disk": Kind.DISK},
+    ),
     "tenants add": Row(lambda on: [on.tenant], _NAME, makes=Kind.TENANT),
     "tenants suspend": Row(lambda on: [on.tenant], _NAME),
     "tenants resume": Row(lambda on: [on.tenant], _NAME),
@@ -130,6 +134,7 @@ NOTHING: Final = {
     *("quota_gib", "max_vms", "max_streams", "bandwidth_mib", "valid", "since"),
     *("out", "receipt", "file", "ca", "head", "source", "also", "bundle"),
     *("form", "address", "domain", "fingerprint"),
+    *("socket", "listen", "lasting"),
     *("kms", "kek"),  # of the KMS, whose names are the administrator's
     *("rules", "lock_days", "hold_name", "reason"),
     "vm_name",  # what a new replica will be called
