@@ -2,9 +2,12 @@
 
 from datetime import UTC, datetime
 
+from google.protobuf.json_format import ParseDict
+
 from common.errors import ProtocolError
 from common.ids import parse_disk_key, parse_point
 from common.sync.events import PROTOCOL_VERSION
+from common.vm_configuration import VmConfiguration
 from common.wire.v1 import replication_pb2 as wire
 from source_agent.plan import DiskPlan, Kind, Plan
 from source_agent.trust import HeldDisk, HeldPoint
@@ -51,7 +54,12 @@ def begin_request(vm: VmInfo, snapshot: Snapshot, plan: Plan, base: int) -> wire
         disks=[_disk(disk, plans[disk.key], keeps=plan.keeps_change_ids) for disk in snapshot.disks],
         snapshot_time_seconds=int(snapshot.created.timestamp()),
         consistency=snapshot.consistency,
+        configuration=_configuration(snapshot.configuration),
     )
+
+
+def _configuration(told: VmConfiguration | None) -> wire.VmConfiguration | None:
+    return None if told is None else ParseDict(told.as_members(), wire.VmConfiguration())
 
 
 def _disk(disk: DiskInfo, plan: DiskPlan, *, keeps: bool) -> wire.Disk:

@@ -23,7 +23,7 @@ from common.vsphere.hot_add import HotAdd
 from common.vsphere.machines import PAUSE_SECONDS, Machines
 from common.vsphere.session import Session
 from common.vsphere.settings import VCenterSettings
-from source_agent.vsphere import describe, history, key_names, placement, reach, surroundings
+from source_agent.vsphere import describe, history, key_names, placement, reach, surroundings, vm_config
 from source_agent.vsphere.authorization import Authorization
 from source_agent.vsphere.naming import pick
 from source_agent.vsphere.past import Past
@@ -230,11 +230,11 @@ class VCenter:
                 )
         reference = self._session.reference(vim.vm.Snapshot, found.moref)
         values = properties.of_object(
-            self._session, f"reading snapshot {name}", f"vm {moref}", reference, ("config.hardware.device",)
+            self._session, f"reading snapshot {name}", f"vm {moref}", reference, vm_config.PATHS
         ).values
         disks = describe.disks(values.get("config.hardware.device") or [])
         quiesced = found.quiesced and self._tools_run(moref)
-        return Snapshot(found.moref, name, found.created, disks, moref, quiesced)
+        return Snapshot(found.moref, name, found.created, disks, moref, quiesced, vm_config.recorded(values))
 
     def remove_snapshot(self, moref: str, snapshot: str) -> bool:
         """See VSphere."""

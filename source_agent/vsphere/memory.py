@@ -148,7 +148,9 @@ class MemoryVSphere:
                 )
             frozen = self.site.take(moref, name, description)
             quiesced = quiesce and machine.around().tools_running
-            return Snapshot(frozen.info.moref, name, frozen.info.created, frozen.disks, moref, quiesced)
+            return Snapshot(
+                frozen.info.moref, name, frozen.info.created, frozen.disks, moref, quiesced, machine.configuration()
+            )
 
     def snapshot_bytes(self, moref: str) -> int:
         """See VSphere."""

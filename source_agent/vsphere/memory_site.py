@@ -10,6 +10,7 @@ from pathlib import Path
 from common.clock import Clock, SystemClock
 from common.errors import NotFoundError
 from common.ids import DiskKey, ReplicaId
+from common.vm_configuration import VERSION, BootDevice, Controller, DiskPlace, Nic, VmConfiguration
 from source_agent.vsphere.memory_disk import TRACKED_BYTES, MemoryDisk
 from source_agent.vsphere.past import Visit
 from source_agent.vsphere.port import DiskInfo, KeyProvider, Placement, SnapshotInfo, Surroundings, VmInfo
@@ -46,6 +47,7 @@ class MemoryVm:
     hardware_version: int = 19
     encrypted: bool = False
     has_vtpm: bool = False
+    cpus: int = 2
     tracking_supported: bool = True
     tracking_wanted: bool = False
     consolidation_needed: bool = False
@@ -83,6 +85,24 @@ class MemoryVm:
             key_provider=KeyProvider.STANDARD if self.encrypted else KeyProvider.NONE,
             relocation_disabled=self.relocation_disabled,
             tools_running=self.powered_on,
+        )
+
+    def configuration(self) -> VmConfiguration:
+        """What it is besides its disks: they hang on one controller, and it has one network card."""
+        return VmConfiguration(
+            version=VERSION,
+            guest_id="debian12_64Guest",
+            hardware_version=self.hardware_version,
+            firmware="efi",
+            secure_boot=True,
+            cpus=self.cpus,
+            cores_per_socket=1,
+            memory_mib=2048,
+            vtpm=self.has_vtpm,
+            controllers=(Controller(1000, "ParaVirtualSCSIController", 0, shared=False),),
+            disks=tuple(DiskPlace(key, 1000, disk.unit) for key, disk in sorted(self.disks.items())),
+            nics=(Nic(4000, "VirtualVmxnet3", "VM Network", "standard", "00:50:56:00:00:01", connected=True),),
+            boot_order=(BootDevice("disk", min(self.disks, default=0)), BootDevice("ethernet", 4000)),
         )
 
     def info(self) -> VmInfo:

@@ -18,6 +18,7 @@ from typing import Protocol
 
 from common.extent import Extent
 from common.ids import DiskKey, ReplicaId
+from common.vm_configuration import VmConfiguration
 from common.vsphere.attach import AttachedDisk
 from source_agent.vsphere.past import Past
 
@@ -125,6 +126,8 @@ class Snapshot:
     """Moref of the VM that it is of."""
     quiesced: bool = False
     """The guest's file systems were flushed and frozen: it was asked for, and VMware Tools were there to do it."""
+    configuration: VmConfiguration | None = None
+    """What the VM was besides its disks; None in notes of earlier releases."""
 
     @property
     def consistency(self) -> str:

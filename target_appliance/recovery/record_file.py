@@ -14,7 +14,8 @@ from blake3 import blake3
 from common.errors import InvalidInputError
 from common.grain import MAX_CAPACITY_BYTES
 from common.ids import DiskKey, PointNumber, ReplicaId, TenantId, parse_disk_key, parse_point, parse_sync
-from target_appliance.recovery.types import DiskRecord, DiskSpec, PointRecord, SyncKind
+from target_appliance.recovery.types import DiskRecord, DiskSpec, PointRecord, SealedVm, SyncKind
+from target_appliance.seal.configuration import VM_MOST_BYTES
 from target_appliance.seal.keys import DataKey
 from target_appliance.seal.selfcheck import canonical
 from target_appliance.vmdk.descriptor import ADAPTERS
@@ -38,7 +39,10 @@ _SPEC: Final[dict[str, type]] = {
 
 def _body(record: PointRecord) -> dict[str, Any]:
     times = {name: getattr(record, name) for name in _OPTIONAL_TIMES}
+    vm = record.vm
+    told = {} if vm is None else {"vm": {"disk": vm.disk, "size": vm.size, "digest": vm.digest.hex()}}
     return {
+        **told,
         **{name: time for name, time in times.items() if time is not None},
         "tenant": record.tenant,
         "replica": record.replica,
@@ -110,6 +114,7 @@ def from_members(members: dict[str, Any]) -> tuple[PointRecord, dict[DiskKey, by
             disks=tuple(_disk(disk) for disk in body["disks"]),
             record_hash=blake3(canonical(body)).digest(),
             **{name: int(body[name]) for name in _OPTIONAL_TIMES if name in body},
+            vm=_vm(body["vm"]) if "vm" in body else None,
         )
         macs = {DiskKey(int(disk)): bytes.fromhex(value) for disk, value in members["macs"].items()}
     except (KeyError, TypeError, AttributeError, OverflowError, InvalidInputError) as error:
@@ -118,6 +123,13 @@ def from_members(members: dict[str, Any]) -> tuple[PointRecord, dict[DiskKey, by
     if canonical(body) != record_bytes(record):
         raise ValueError("it holds members that no release writes")
     return record, macs
+
+
+def _vm(vm: dict[str, Any]) -> SealedVm:
+    digest = bytes.fromhex(vm["digest"])
+    if type(vm["size"]) is not int or not 0 <= vm["size"] <= VM_MOST_BYTES or len(digest) != 32:
+        raise ValueError("the VM's configuration has a size or digest that cannot be")
+    return SealedVm(parse_disk_key(vm["disk"]), vm["size"], digest)
 
 
 def _disk(disk: dict[str, Any]) -> DiskRecord:

@@ -31,6 +31,7 @@ from target_appliance.recovery.types import (
     DiskRecord,
     DiskSpec,
     PointRecord,
+    SealedVm,
     SyncHeader,
 )
 from target_appliance.retention.stamp import Stamp
@@ -68,6 +69,8 @@ class SyncPlan:
     entropy: Entropy
     owner: AgentId | None = None
     """The agent whose sync it is, which may go on with it after a restart; None: it cannot go on."""
+    vm: SealedVm | None = None
+    """The VM's configuration, which is staged already."""
 
 
 class StagedSync:
@@ -212,6 +215,7 @@ class StagedSync:
                 self._rename()
             self._over = True
             self._remove_resume()
+            size += 0 if self._plan.vm is None else self._plan.vm.size
             stored = size + sum(writer.stored_bytes for writer in self._writers.values())
             return CommittedPoint(self._plan.point, record.record_hash, stored)
 
@@ -262,6 +266,7 @@ class StagedSync:
             record_hash=b"",
             counted_time=stamp.counted_time,
             locked_until=stamp.locked_until,
+            vm=plan.vm,
         )
         return dataclasses.replace(record, record_hash=record_file.record_hash(record))
 

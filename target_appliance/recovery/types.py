@@ -4,6 +4,7 @@ import enum
 from dataclasses import dataclass
 
 from common.ids import DiskKey, PointNumber, ReplicaId, SyncId, TenantId
+from common.vm_configuration import VmConfiguration
 
 NO_PARENT_HASH = bytes(32)
 """What a replica's first record names as its parent."""
@@ -51,6 +52,8 @@ class SyncHeader:
     snapshot_time: int
     consistency: str
     """crash or file-system."""
+    configuration: VmConfiguration | None = None
+    """What the VM was besides its disks; None when its agent did not tell, and once it is sealed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,17 @@ class DiskRecord:
     grains: int
     """Entries of the manifest, zeroed grains included."""
     manifest_root: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SealedVm:
+    """The file of a point that holds the VM's configuration, as the record names it."""
+
+    disk: DiskKey
+    """Whose DEK sealed it."""
+    size: int
+    digest: bytes
+    """BLAKE3-256 of the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +102,8 @@ class PointRecord:
     """Commit time by the clock that nobody sets ahead, where it is another one than ``commit_time``."""
     locked_until: int | None = None
     """Nobody drops the point before this time by that clock."""
+    vm: SealedVm | None = None
+    """None where the point does not hold the VM's configuration."""
 
     @property
     def retention_time(self) -> int:

@@ -27,7 +27,7 @@ from common.ids import (
 )
 from target_appliance.kms.directory import KmsDirectory
 from target_appliance.kms.port import Kms
-from target_appliance.recovery import begin, names, parked, points
+from target_appliance.recovery import begin, names, parked, points, vm_file
 from target_appliance.recovery.chain import Chain, DiskView
 from target_appliance.recovery.export.forms import Form, export
 from target_appliance.recovery.findings import Progress, Report
@@ -188,7 +188,8 @@ class Vault:
             self._check_parent(newest, {**keys, **self._older_keys(newest, keys)})
         self._store.make_folder(names.sync_folder(tenant, replica, sync))
         number = parse_point(1 if newest is None else newest.number + 1)
-        plan = SyncPlan(tenant, replica, sync, header, number, newest, bases, keys, self._entropy, owner)
+        vm = vm_file.stage(self._store, header, keys, (tenant, replica, sync), point=number, entropy=self._entropy)
+        plan = SyncPlan(tenant, replica, sync, header, number, newest, bases, keys, self._entropy, owner, vm)
         staged = StagedSync(self._store, self._stamp, plan, self._failpoint)
         staged.park_place()
         return staged
@@ -222,12 +223,23 @@ class Vault:
         }
         parent = None if newest is None else (newest.number, newest.record_hash)
         staged = sync in self._store.names(names.staging_folder(tenant, replica))
-        if not staged or not found.authentic(keys) or parent != found.parent:
+        whole = staged and found.authentic(keys) and vm_file.staged(self._store, record)
+        if not whole or parent != found.parent:
             self._discard(tenant, replica, sync)
             raise no_parked(sync, "it was planned on another point, or is not what was written")
         bases = {disk.spec.key: disk.base_point for disk in record.disks}
         plan = SyncPlan(
-            tenant, replica, sync, found.header, record.number, newest, bases, keys, self._entropy, found.owner
+            tenant,
+            replica,
+            sync,
+            found.header,
+            record.number,
+            newest,
+            bases,
+            keys,
+            self._entropy,
+            found.owner,
+            record.vm,
         )
         again = StagedSync(self._store, self._stamp, plan, self._failpoint, reopened=True)
         try:

@@ -7,12 +7,13 @@ from typing import Final
 from common.errors import DamagedError
 from common.grain import ZERO_DIGEST, digest
 from common.ids import DiskKey
-from target_appliance.recovery import names, points
+from target_appliance.recovery import names, points, vm_file
 from target_appliance.recovery.chain import EXTENT_GRAINS
 from target_appliance.recovery.findings import Collector, Kind, Place
 from target_appliance.recovery.ordered import ordered_map
 from target_appliance.recovery.types import DiskRecord, PointRecord
 from target_appliance.recovery.verify_stored import store_watched
+from target_appliance.seal import configuration
 from target_appliance.seal.grain import PAYLOAD_MOST_BYTES, GrainOpener, UnsealError
 from target_appliance.seal.keys import DataKey
 from target_appliance.seal.manifest_reader import ManifestError, ManifestReader
@@ -53,6 +54,7 @@ class SealedDisk:
     def check(self) -> None:
         """Check everything."""
         self._check_mac()
+        self._check_vm()
         place = self._place(names.manifest_file(self._disk_key))
         with store_watched(place), self._store.open(f"{self._folder}/{place.file}") as file:
             try:
@@ -77,6 +79,20 @@ class SealedDisk:
                 points.check_mac(self._record, macs, self._key)
             except DamagedError as error:
                 place.add(Kind.FORGED, error.message)
+
+    def _check_vm(self) -> None:
+        """What is not stored as committed was found without the key; here is what somebody made to fit."""
+        vm = self._record.vm
+        if vm is None or vm.disk != self._disk_key:
+            return
+        place = Place(self._collector, names.VM_FILE, self._record.number)
+        with store_watched(place):
+            content = vm_file.content(self._store, self._folder, vm)
+            if content is not None:
+                try:
+                    configuration.unseal(content, self._key, self._record.number, self._record.sync)
+                except configuration.ConfigurationError as error:
+                    place.add(Kind.FORGED, str(error), (0, vm.size))
 
     def _check_manifest(self, manifest: ManifestReader, place: Place, size: int) -> None:
         root = manifest.root()

@@ -13,7 +13,7 @@ from target_appliance.recovery import names, points
 from target_appliance.recovery.describe import sealed_descriptor
 from target_appliance.recovery.digests import CHUNK_BYTES, DigestList, DigestListError, ListedFile
 from target_appliance.recovery.findings import Collector, Kind, Place
-from target_appliance.recovery.types import DiskRecord, PointRecord
+from target_appliance.recovery.types import DiskRecord, PointRecord, SealedVm
 from target_appliance.store.port import ReadFile, Store
 from target_appliance.vmdk.layout import SECTOR_BYTES, extent_capacities
 
@@ -55,6 +55,9 @@ class StoredPoint:
             if record is not None:
                 for disk in record.disks:
                     expected.update(self._check_disk(disk))
+                if record.vm is not None:
+                    expected.add(names.VM_FILE)
+                    self._check_vm(record.vm)
                 for name in present:
                     if name not in expected:
                         Place(self._collector, name, self._point).add(Kind.EXTRA, "no commit wrote it")
@@ -79,6 +82,15 @@ class StoredPoint:
             except (DamagedError, PreconditionError) as error:
                 place.add(Kind.CORRUPT, error.message, (0, size))
         return None
+
+    def _check_vm(self, vm: SealedVm) -> None:
+        place = Place(self._collector, names.VM_FILE, self._point)
+        self._collector.files += 1
+        with store_watched(place), self._store.open(f"{self._folder}/{place.file}") as file:
+            data = file.read_at(0, min(file.size, vm.size))
+            self._collector.read(len(data))
+            if file.size != vm.size or blake3(data).digest() != vm.digest:
+                place.add(Kind.CORRUPT, "stored bytes are not those committed", (0, max(file.size, vm.size)))
 
     def _check_disk(self, disk: DiskRecord) -> set[str]:
         """Check a disk's files; returns their names."""

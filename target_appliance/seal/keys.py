@@ -55,6 +55,10 @@ class DataKey:
         """Key of what is kept beside the staged disk for resuming its sync: AES-256-GCM and HMAC-SHA256."""
         return self._derive(b"journal", point)
 
+    def vm_key(self, point: PointNumber) -> bytes:
+        """AES-256-GCM key of the VM's configuration."""
+        return self._derive(b"vm", point)
+
     def binding(self, point: PointNumber) -> bytes:
         """Replica (16 bytes), disk, point: what contexts and associated data begin with."""
         return _BINDING.pack(uuid.UUID(self.replica).bytes, self.disk, point)

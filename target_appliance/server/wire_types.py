@@ -2,10 +2,14 @@
 
 from typing import Final
 
+from google.protobuf.json_format import MessageToDict
+
+from common import vm_configuration
 from common.errors import InvalidInputError, ProtocolError
 from common.grain import MAX_CAPACITY_BYTES
 from common.ids import parse_disk_key
 from common.sync.events import PROTOCOL_VERSION
+from common.vm_configuration import VmConfiguration
 from common.wire.v1 import replication_pb2 as wire
 from target_appliance.recovery.types import DiskSpec, PointRecord, SyncHeader, SyncKind
 
@@ -61,7 +65,20 @@ def header(request: wire.BeginSyncRequest) -> SyncHeader:
         base_point=request.base_point,
         snapshot_time=request.snapshot_time_seconds,
         consistency=request.consistency,
+        configuration=_configuration(request),
     )
+
+
+def _configuration(request: wire.BeginSyncRequest) -> VmConfiguration | None:
+    if not request.HasField("configuration"):
+        return None
+    told = MessageToDict(
+        request.configuration, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+    try:
+        return vm_configuration.parse(told)
+    except ValueError as error:
+        raise _refuse(f"the VM's configuration cannot be: {error}", "sync") from None
 
 
 def _kind(number: int) -> SyncKind:

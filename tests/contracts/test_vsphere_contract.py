@@ -104,6 +104,31 @@ def test_a_snapshot_freezes_the_base_and_the_vm_goes_on_in_a_delta(vsphere, take
     assert not after.consolidation_needed
 
 
+def test_a_snapshot_tells_what_the_vm_is_besides_its_disks(world, vsphere, take):
+    told = take().configuration
+    world.cpus(WEB, 4)
+    later = take().configuration
+    world.cpus(WEB, 2)
+
+    assert (told.cpus, later.cpus) == (2, 4)
+    assert (told.guest_id, told.firmware, told.secure_boot) == ("debian12_64Guest", "efi", True)
+    assert (told.memory_mib, told.vtpm) == (2048, False)
+    assert [(one.kind, one.bus) for one in told.controllers if one.kind.startswith("Para")] == [
+        ("ParaVirtualSCSIController", 0)
+    ]
+    assert [(disk.key, disk.controller) for disk in told.disks] == [(2000, 1000), (2001, 1000)]
+    (nic,) = told.nics
+    assert (nic.kind, nic.network, nic.network_kind, nic.connected) == (
+        "VirtualVmxnet3",
+        "VM Network",
+        "standard",
+        True,
+    )
+    assert nic.mac.startswith("00:50:56:")
+    assert [(one.kind, one.key) for one in told.boot_order] == [("disk", 2000), ("ethernet", nic.key)]
+    assert told.hardware_version >= 7
+
+
 def test_a_quiesced_snapshot_says_so(vsphere):
     web = moref(vsphere)
     plain, flushed = (vsphere.create_snapshot(web, f"q-{quiesce}", "", quiesce=quiesce) for quiesce in (False, True))

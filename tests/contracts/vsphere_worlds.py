@@ -10,6 +10,7 @@ from source_agent.vsphere.memory import MemorySite, MemoryVSphere
 from source_agent.vsphere.port import VSphere
 from tests.fakes.clock import ManualClock
 from tests.lab.site import Lab
+from tests.lab.vim import connected
 
 WEB, PLAIN, AGENT_VM = "web01", "plain01", "agent-vm"
 """Encrypted with two disks, the second ending inside a grain; not encrypted; encrypted, and the agent's own."""
@@ -57,6 +58,9 @@ class World(Protocol):
 
     def upgrade(self, version: str, build: int, *, host: str = "") -> None:
         """The host, or every one, is started anew with another release."""
+
+    def cpus(self, vm: str, count: int) -> None:
+        """An administrator gives the VM so many processors."""
 
     def tracking_unit(self, count: int) -> None:
         """How finely changes are tracked from now on, in bytes."""
@@ -117,6 +121,9 @@ class MemoryWorld:
             self._releases[one] = (version, build)
             self.site.upgrade(one, version, build)
 
+    def cpus(self, vm, count):
+        self.site.machines[self._moref(vm)].cpus = count
+
     def tracking_unit(self, count):
         for machine in self.site.machines.values():
             for disk in machine.disks.values():
@@ -164,6 +171,10 @@ class LabWorld:
 
     def upgrade(self, version, build, *, host=""):
         self.lab.control("host", version, build, *(["--host", host] if host else []))
+
+    def cpus(self, vm, count):
+        with connected(self.lab) as admin:
+            admin.reconfigure(admin.vm(vm), numCPUs=count)
 
     def tracking_unit(self, count):
         self.lab.control("tracking-unit", count)

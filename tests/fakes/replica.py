@@ -8,6 +8,7 @@ import lz4.block
 from common.grain import GRAIN_BYTES, ZERO_DIGEST, ZERO_GRAIN, GrainKind, digest, grain_count
 from common.ids import DiskKey, ReplicaId, TenantId, new_sync_id
 from common.sync.events import GrainRecord
+from common.vm_configuration import VERSION, BootDevice, Controller, DiskPlace, Nic, VmConfiguration
 from target_appliance.kms.memory import MemoryKms
 from target_appliance.recovery.types import DiskSpec, SyncHeader, SyncKind
 from target_appliance.recovery.vault import Vault
@@ -38,8 +39,28 @@ def spec(key=DISK, capacity_bytes=4 << 20, kind=SyncKind.FULL, **changes):
     return DiskSpec(**{**values, **changes})
 
 
-def header(disks, base_point, kind=SyncKind.FULL):
-    return SyncHeader("web01", kind, tuple(disks), base_point, 1_795_000_000, "crash")
+def header(disks, base_point, kind=SyncKind.FULL, configuration=None):
+    return SyncHeader("web01", kind, tuple(disks), base_point, 1_795_000_000, "crash", configuration)
+
+
+def vm_configuration(**changes):
+    """What a VM is besides its disks."""
+    values = {
+        "version": VERSION,
+        "guest_id": "debian12_64Guest",
+        "hardware_version": 19,
+        "firmware": "efi",
+        "secure_boot": True,
+        "cpus": 2,
+        "cores_per_socket": 1,
+        "memory_mib": 2048,
+        "vtpm": False,
+        "controllers": (Controller(1000, "ParaVirtualSCSIController", 0, shared=False),),
+        "disks": (DiskPlace(2000, 1000, 0), DiskPlace(2001, 1000, 1)),
+        "nics": (Nic(4000, "VirtualVmxnet3", "VM Network", "standard", "00:50:56:0a:0b:0c", connected=True),),
+        "boot_order": (BootDevice("disk", 2000),),
+    }
+    return VmConfiguration(**{**values, **changes})
 
 
 def grain_record(grain, data):
@@ -67,6 +88,8 @@ class World:
     clock: object = field(default_factory=ManualClock)
     vault: Vault | None = None
     model: dict = field(default_factory=dict)
+    configuration: VmConfiguration | None = None
+    """Of the VM at the next sync; None for an agent that does not tell."""
 
     def __post_init__(self):
         if self.vault is None:
@@ -77,7 +100,8 @@ class World:
         return max(self.model, default=0)
 
     def begin(self, specs, kind=SyncKind.FULL, sync=None):
-        return self.vault.begin(TENANT, REPLICA, sync or new_sync_id(), header(specs, self.newest, kind))
+        told = header(specs, self.newest, kind, self.configuration)
+        return self.vault.begin(TENANT, REPLICA, sync or new_sync_id(), told)
 
     def sync(self, changes, kind=SyncKind.FULL, sync=None, batch=16):
         """Commit one point. ``changes`` maps a DiskSpec to its grains, None standing for zeros."""

@@ -21,7 +21,7 @@ from target_appliance.recovery.vault import Vault
 from target_appliance.seal.keys import DataKey, wrapping_context
 from target_appliance.store.posix import PosixStore
 from tests.fakes.clock import ManualClock
-from tests.fakes.replica import DISK, OTHER_DISK, REPLICA, TENANT, World, grain_bytes, spec
+from tests.fakes.replica import DISK, OTHER_DISK, REPLICA, TENANT, World, grain_bytes, spec, vm_configuration
 
 FOLDER = Path(__file__).parent / "format"
 KEK = bytes(range(32))
@@ -69,6 +69,7 @@ def make(folder):
         sync=SyncId("00000000-0000-4000-8000-000000000001"),
     )
     clock.advance(3600)
+    world.configuration = vm_configuration()
     world.sync(
         {
             spec(DISK, SMALL, SyncKind.DELTA): {0: None, 1: grain_bytes(6), 20: grain_bytes(7)},
@@ -78,6 +79,7 @@ def make(folder):
         sync=SyncId("00000000-0000-4000-8000-000000000002"),
     )
     clock.advance(3600)
+    world.configuration = vm_configuration(cpus=4, vtpm=True)
     world.sync(
         {
             spec(DISK, SMALL + GRAIN_BYTES, SyncKind.COMPARE): {1: grain_bytes(8), 21: grain_bytes(9)},
@@ -105,6 +107,7 @@ def vectors(world):
                     "manifest_key": key.manifest_key(point).hex(),
                     "root_key": key.root_key(point).hex(),
                     "record_key": key.record_key(point).hex(),
+                    "vm_key": key.vm_key(point).hex(),
                     "capacity_bytes": world.model[point][disk][0],
                     "grains": {
                         str(grain): hashlib.sha256(data).hexdigest()

@@ -8,12 +8,13 @@ import sys
 import pytest
 
 from common.grain import GRAIN_BYTES, ZERO_GRAIN
+from target_appliance.recovery import vm_file
 from target_appliance.recovery.vault import Vault
 from target_appliance.store.posix import PosixStore
 from tests.fakes.clock import ManualClock
-from tests.fakes.replica import REPLICA, TENANT
+from tests.fakes.replica import REPLICA, TENANT, vm_configuration
 from tests.golden.make_format import FOLDER, GoldenKms, make, vectors
-from tests.second_reader.reader import Replica
+from tests.second_reader.reader import Keys, Replica, read_vm
 
 STORE = FOLDER / "store"
 VECTORS = json.loads((FOLDER / "vectors.json").read_text())
@@ -64,6 +65,17 @@ def test_the_second_reader_reads_it(point, disk):
     }
 
     assert found == expected(point, disk)
+
+
+@pytest.mark.parametrize(
+    ("point", "told"), [(1, None), (2, vm_configuration()), (3, vm_configuration(cpus=4, vtpm=True))]
+)
+def test_both_read_the_vms_configuration(point, told):
+    vault = Vault(PosixStore(STORE), GoldenKms(), ManualClock())
+    keys = Keys(REPLICA, 2000, bytes.fromhex(VECTORS["disks"]["2000"]["dek"]))
+
+    assert vm_file.read(vault.store, vault.keyring, TENANT, REPLICA, point) == told
+    assert read_vm(REPLICA_FOLDER / "points" / f"{point:06d}", keys, point) == (told and told.as_members())
 
 
 @pytest.mark.parametrize("with_key", [False, True])

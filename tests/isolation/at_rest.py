@@ -13,7 +13,7 @@ from target_appliance.kms import registry
 from target_appliance.recovery.types import SyncHeader, SyncKind
 from target_appliance.recovery.vault import Vault
 from target_appliance.store.posix import PosixStore
-from tests.fakes.replica import grain_bytes, send, spec
+from tests.fakes.replica import grain_bytes, send, spec, vm_configuration
 from tests.isolation.commands import HOLD, ROWS, Kind, Named
 from tests.unit.target_appliance.cli.conftest import Outcome, Site, fresh
 
@@ -130,7 +130,7 @@ def made(folder: Path) -> tuple[Site, dict[str, str]]:
 
 def _commit(vault: Vault, name: str, base: int) -> None:
     disk = spec(DiskKey(DISKS[name]), 1 << 20)
-    told = SyncHeader(VMS[name], SyncKind.FULL, (disk,), base, 1_795_000_000, "crash")
+    told = SyncHeader(VMS[name], SyncKind.FULL, (disk,), base, 1_795_000_000, "crash", vm_configuration())
     staged = vault.begin(TenantId(name), ReplicaId(REPLICAS[name]), new_sync_id(), told)
     send(staged.disk(disk.key), {0: grain_bytes(base)})
     staged.commit()

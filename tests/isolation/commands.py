@@ -86,6 +86,7 @@ ROWS: Final[Mapping[str, Row]] = {
     "retention set": Row(lambda on: _in(on, "last=3", "--replica", on.replica), _R),
     "retention show": Row(lambda on: _in(on, "--replica", on.replica), _R),
     "retention clear": Row(lambda on: _in(on, "--replica", on.replica), _R),
+    "configuration": Row(lambda on: _in(on, on.replica, "--point", on.point), _RP),
     "verify": Row(lambda on: _in(on, on.replica, "--point", on.point), _RP),
     "export": Row(
         lambda on: _in(on, on.replica, "--point", on.point, "--disk", on.disk, "--out", on.out),

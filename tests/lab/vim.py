@@ -31,6 +31,15 @@ class Vim:
         finally:
             found.Destroy()
 
+    def reconfigure(self, vm: Any, **changes: Any) -> None:
+        """Change the VM's configuration, as an administrator would."""
+        wait(vm.ReconfigVM_Task(vim.vm.ConfigSpec(**changes)))
+
+    def add_vtpm(self, vm: Any) -> None:
+        """Give the VM a TPM."""
+        device = vim.vm.device.VirtualTPM(key=-1)
+        self.reconfigure(vm, deviceChange=[_SPEC(operation="add", device=device)])
+
     def track(self, vm: Any) -> None:
         """Switch change tracking on; in force from the next snapshot."""
         wait(vm.ReconfigVM_Task(vim.vm.ConfigSpec(changeTrackingEnabled=True)))

@@ -98,6 +98,23 @@ def read_manifest(path, keys, point, record):
     return found
 
 
+def read_vm(folder, keys, point):
+    """Section 14: the VM's configuration at a point, None where there is none; ``keys`` is of the disk it names."""
+    members = read_json(folder / "point.json")
+    record = members["record"]
+    mac = hmac.new(keys.key(b"record", point), canonical(record), hashlib.sha256).hexdigest()
+    need(members["macs"][str(keys.disk)] == mac, f"the record in {folder} is not authentic")
+    named = record.get("vm")
+    if named is None:
+        return None
+    need(named["disk"] == keys.disk, f"another disk's key opens the configuration in {folder}")
+    content = (folder / "vm.sealed").read_bytes()
+    need((len(content), blake3(content).hexdigest()) == (named["size"], named["digest"]), "vm.sealed is another one")
+    head = struct.pack("<8sI24s16s", b"KSAVMCF\n", 1, keys.binding(point), uuid.UUID(record["sync"]).bytes)
+    need(content[:52] == head, "vm.sealed has another header")
+    return json.loads(opened(keys.key(b"vm", point), content[52:], head, "vm.sealed"))
+
+
 class Extent:
     """Section 5, one extent of one file."""
 

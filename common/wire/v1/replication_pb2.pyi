@@ -222,6 +222,7 @@ class BeginSyncRequest(_message.Message):
     DISKS_FIELD_NUMBER: _builtins.int
     SNAPSHOT_TIME_SECONDS_FIELD_NUMBER: _builtins.int
     CONSISTENCY_FIELD_NUMBER: _builtins.int
+    CONFIGURATION_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     replica: _builtins.str
     vm_name: _builtins.str
@@ -234,6 +235,10 @@ class BeginSyncRequest(_message.Message):
     """"crash" or "file-system": what the snapshot guarantees."""
     @_builtins.property
     def disks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Disk]: ...
+    @_builtins.property
+    def configuration(self) -> Global___VmConfiguration:
+        """What the VM is besides its disks, for starting it at the target; absent from agents that do not tell."""
+
     def __init__(
         self,
         *,
@@ -245,14 +250,198 @@ class BeginSyncRequest(_message.Message):
         disks: _abc.Iterable[Global___Disk] | None = ...,
         snapshot_time_seconds: _builtins.int = ...,
         consistency: _builtins.str = ...,
+        configuration: Global___VmConfiguration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["configuration", b"configuration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_point", b"base_point", "consistency", b"consistency", "disks", b"disks", "kind", b"kind", "protocol_version", b"protocol_version", "replica", b"replica", "snapshot_time_seconds", b"snapshot_time_seconds", "vm_name", b"vm_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_point", b"base_point", "configuration", b"configuration", "consistency", b"consistency", "disks", b"disks", "kind", b"kind", "protocol_version", b"protocol_version", "replica", b"replica", "snapshot_time_seconds", b"snapshot_time_seconds", "vm_name", b"vm_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BeginSyncRequest: _TypeAlias = BeginSyncRequest  # noqa: Y015
+
+@_typing.final
+class VmConfiguration(_message.Message):
+    """No field of it may hold a key, a policy or free text. A device has at most 256 neighbours of its kind."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    GUEST_ID_FIELD_NUMBER: _builtins.int
+    HARDWARE_VERSION_FIELD_NUMBER: _builtins.int
+    FIRMWARE_FIELD_NUMBER: _builtins.int
+    SECURE_BOOT_FIELD_NUMBER: _builtins.int
+    CPUS_FIELD_NUMBER: _builtins.int
+    CORES_PER_SOCKET_FIELD_NUMBER: _builtins.int
+    MEMORY_MIB_FIELD_NUMBER: _builtins.int
+    VTPM_FIELD_NUMBER: _builtins.int
+    CONTROLLERS_FIELD_NUMBER: _builtins.int
+    DISKS_FIELD_NUMBER: _builtins.int
+    NICS_FIELD_NUMBER: _builtins.int
+    BOOT_ORDER_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """1."""
+    guest_id: _builtins.str
+    hardware_version: _builtins.int
+    firmware: _builtins.str
+    """"bios", "efi", or empty."""
+    secure_boot: _builtins.bool
+    cpus: _builtins.int
+    cores_per_socket: _builtins.int
+    memory_mib: _builtins.int
+    vtpm: _builtins.bool
+    """It had a TPM, whose content stays at the source."""
+    @_builtins.property
+    def controllers(self) -> _containers.RepeatedCompositeFieldContainer[Global___VmController]: ...
+    @_builtins.property
+    def disks(self) -> _containers.RepeatedCompositeFieldContainer[Global___VmDisk]: ...
+    @_builtins.property
+    def nics(self) -> _containers.RepeatedCompositeFieldContainer[Global___VmNic]: ...
+    @_builtins.property
+    def boot_order(self) -> _containers.RepeatedCompositeFieldContainer[Global___VmBootDevice]: ...
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        guest_id: _builtins.str = ...,
+        hardware_version: _builtins.int = ...,
+        firmware: _builtins.str = ...,
+        secure_boot: _builtins.bool = ...,
+        cpus: _builtins.int = ...,
+        cores_per_socket: _builtins.int = ...,
+        memory_mib: _builtins.int = ...,
+        vtpm: _builtins.bool = ...,
+        controllers: _abc.Iterable[Global___VmController] | None = ...,
+        disks: _abc.Iterable[Global___VmDisk] | None = ...,
+        nics: _abc.Iterable[Global___VmNic] | None = ...,
+        boot_order: _abc.Iterable[Global___VmBootDevice] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boot_order", b"boot_order", "controllers", b"controllers", "cores_per_socket", b"cores_per_socket", "cpus", b"cpus", "disks", b"disks", "firmware", b"firmware", "guest_id", b"guest_id", "hardware_version", b"hardware_version", "memory_mib", b"memory_mib", "nics", b"nics", "secure_boot", b"secure_boot", "version", b"version", "vtpm", b"vtpm"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VmConfiguration: _TypeAlias = VmConfiguration  # noqa: Y015
+
+@_typing.final
+class VmController(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    BUS_FIELD_NUMBER: _builtins.int
+    SHARED_FIELD_NUMBER: _builtins.int
+    key: _builtins.int
+    kind: _builtins.str
+    """Type name, such as ParaVirtualSCSIController."""
+    bus: _builtins.int
+    shared: _builtins.bool
+    """Other VMs reach its disks."""
+    def __init__(
+        self,
+        *,
+        key: _builtins.int = ...,
+        kind: _builtins.str = ...,
+        bus: _builtins.int = ...,
+        shared: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bus", b"bus", "key", b"key", "kind", b"kind", "shared", b"shared"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VmController: _TypeAlias = VmController  # noqa: Y015
+
+@_typing.final
+class VmDisk(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    CONTROLLER_FIELD_NUMBER: _builtins.int
+    UNIT_FIELD_NUMBER: _builtins.int
+    key: _builtins.int
+    controller: _builtins.int
+    """Key of its controller."""
+    unit: _builtins.int
+    def __init__(
+        self,
+        *,
+        key: _builtins.int = ...,
+        controller: _builtins.int = ...,
+        unit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["controller", b"controller", "key", b"key", "unit", b"unit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VmDisk: _TypeAlias = VmDisk  # noqa: Y015
+
+@_typing.final
+class VmNic(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    NETWORK_FIELD_NUMBER: _builtins.int
+    NETWORK_KIND_FIELD_NUMBER: _builtins.int
+    MAC_FIELD_NUMBER: _builtins.int
+    CONNECTED_FIELD_NUMBER: _builtins.int
+    key: _builtins.int
+    kind: _builtins.str
+    """Type name, such as VirtualVmxnet3."""
+    network: _builtins.str
+    """Name of a standard network, id of any other."""
+    network_kind: _builtins.str
+    """"standard", "distributed", "opaque", or empty."""
+    mac: _builtins.str
+    """Six pairs of lower-case hex with colons, or empty."""
+    connected: _builtins.bool
+    """When the VM is powered on."""
+    def __init__(
+        self,
+        *,
+        key: _builtins.int = ...,
+        kind: _builtins.str = ...,
+        network: _builtins.str = ...,
+        network_kind: _builtins.str = ...,
+        mac: _builtins.str = ...,
+        connected: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connected", b"connected", "key", b"key", "kind", b"kind", "mac", b"mac", "network", b"network", "network_kind", b"network_kind"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VmNic: _TypeAlias = VmNic  # noqa: Y015
+
+@_typing.final
+class VmBootDevice(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """"disk", "ethernet", "cdrom" or "floppy"."""
+    key: _builtins.int
+    """The device's; 0 where the kind says enough."""
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        key: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "kind", b"kind"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VmBootDevice: _TypeAlias = VmBootDevice  # noqa: Y015
 
 @_typing.final
 class BeginSyncResponse(_message.Message):

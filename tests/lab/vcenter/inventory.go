@@ -139,7 +139,15 @@ func (b *builder) keyID(spec machineSpec) *types.CryptoKeyId {
 func (b *builder) configSpec(spec machineSpec) types.VirtualMachineConfigSpec {
 	made := types.VirtualMachineConfigSpec{
 		Name: spec.Name, InstanceUuid: spec.InstanceUUID, Version: spec.Hardware, GuestId: "debian12_64Guest",
-		NumCPUs: 2, MemoryMB: 2048, Files: &types.VirtualMachineFileInfo{VmPathName: "[" + b.store + "]"},
+		NumCPUs: 2, NumCoresPerSocket: types.NewInt32(1), MemoryMB: 2048, Firmware: "efi",
+		BootOptions: &types.VirtualMachineBootOptions{
+			EfiSecureBootEnabled: types.NewBool(true),
+			BootOrder: []types.BaseVirtualMachineBootOptionsBootableDevice{
+				&types.VirtualMachineBootOptionsBootableDiskDevice{DeviceKey: 2000},
+				&types.VirtualMachineBootOptionsBootableEthernetDevice{DeviceKey: 4000},
+			},
+		},
+		Files: &types.VirtualMachineFileInfo{VmPathName: "[" + b.store + "]"},
 	}
 	add := func(device types.BaseVirtualDevice, file types.VirtualDeviceConfigSpecFileOperation) *types.VirtualDeviceConfigSpec {
 		change := &types.VirtualDeviceConfigSpec{
@@ -159,6 +167,16 @@ func (b *builder) configSpec(spec machineSpec) types.VirtualMachineConfigSpec {
 			SharedBus: types.VirtualSCSISharingNoSharing, ScsiCtlrUnitNumber: 7,
 		}}, "")
 	}
+	add(&types.VirtualVmxnet3{VirtualVmxnet: types.VirtualVmxnet{VirtualEthernetCard: types.VirtualEthernetCard{
+		VirtualDevice: types.VirtualDevice{
+			Key: 4000, ControllerKey: 100, UnitNumber: types.NewInt32(7),
+			Backing: &types.VirtualEthernetCardNetworkBackingInfo{
+				VirtualDeviceDeviceBackingInfo: types.VirtualDeviceDeviceBackingInfo{DeviceName: "VM Network"},
+			},
+			Connectable: &types.VirtualDeviceConnectInfo{StartConnected: true, AllowGuestControl: true, Connected: true},
+		},
+		AddressType: string(types.VirtualEthernetCardMacTypeManual), MacAddress: "00:50:56:0A:0B:0C",
+	}}}, "")
 	for unit, disk := range spec.Disks {
 		change := add(&types.VirtualDisk{
 			VirtualDevice: types.VirtualDevice{

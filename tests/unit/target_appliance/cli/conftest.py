@@ -16,7 +16,7 @@ from target_appliance.kms import registry
 from target_appliance.recovery.types import SyncKind
 from target_appliance.recovery.vault import Vault
 from target_appliance.store.posix import PosixStore
-from tests.fakes.replica import World, grain_bytes, spec
+from tests.fakes.replica import World, grain_bytes, spec, vm_configuration
 
 CONFIG = """
 state_dir = "state"
@@ -114,5 +114,6 @@ def replicated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Site, World]:
     store, kms = PosixStore(config.store_dir), registry.create(config.kms, clock)
     world = World(store, kms, clock, Vault(store, kms, clock))
     world.sync({spec(): {0: grain_bytes(1), 5: grain_bytes(2)}, spec(2001, 1 << 20): {3: grain_bytes(3)}})
+    world.configuration = vm_configuration(vtpm=True)
     world.sync({spec(kind=SyncKind.DELTA): {5: grain_bytes(4), 6: None}}, SyncKind.DELTA)
     return made, world
