@@ -1,10 +1,9 @@
 """Time for retention and locks, which setting the machine's clock ahead does not bring forward.
 
-It follows the wall clock, but never goes back, and never gets ahead of what the monotonic clock counted since the
-machine started. That clock is the machine's, not the process's (Linux counts from the boot), so nothing is gained by
-starting the appliance anew. Over a boot, when nobody counts, it may catch up by a day at most, and by no more than it
-had run since the boot before, so that booting again and again gains nothing either. What it lags behind stays: things
-expire later.
+It is counted by the monotonic clock, which is the machine's, not the process's (Linux counts from the boot): nothing is
+gained by starting the appliance anew, and points of a time when the wall clock was wrong keep their distances. Over a
+boot, when nobody counts, it may catch up with the wall clock by a day at most, and by no more than it had run since
+the boot before, so that booting again and again gains nothing either. What it lags behind stays: things expire later.
 """
 
 import threading
@@ -35,7 +34,7 @@ class Mark:
     """Where trusted time stands. Times are seconds since 1970-01-01 UTC."""
 
     time: int
-    """High-water mark: it never shows less."""
+    """What it showed last: it never shows less."""
     base: int
     """The most that it could show at ``base_monotonic``."""
     base_monotonic: int
@@ -47,7 +46,8 @@ class Mark:
     def seen(self, wall: int, monotonic: int) -> "Mark":
         """The mark when it is looked at in the same boot."""
         ran = max(0, monotonic - self.base_monotonic)
-        return replace(self, time=max(self.time, min(wall, self.base + ran)), ran=ran)
+        time = max(self.time + max(0, ran - self.ran), min(wall, self.base + ran))
+        return replace(self, time=time, ran=ran)
 
     def in_boot(self, boot: str, monotonic: int) -> "Mark":
         """The mark to go on with in ``boot``."""
@@ -57,9 +57,9 @@ class Mark:
         return Mark(self.time, self.time + ahead, monotonic, boot, 0)
 
     @classmethod
-    def first(cls, time: int, boot: str, monotonic: int) -> "Mark":
-        """The first one: what a boot may gain, it may."""
-        return cls(time, time + MOST_OVER_A_BOOT, monotonic, boot, 0)
+    def first(cls, time: int, ahead: int, boot: str, monotonic: int) -> "Mark":
+        """The first one, which may catch up by ``ahead`` seconds."""
+        return cls(time, time + ahead, monotonic, boot, 0)
 
     @classmethod
     def of_members(cls, members: dict[str, Any]) -> "Mark":
@@ -144,7 +144,9 @@ class TrustedTime:
     def _without(self, monotonic: int) -> Mark:
         """Removing the mark gains no more than a boot does."""
         floor = self._floor()
-        return Mark.first(self.wall() if floor is None else floor, self._boot, monotonic)
+        if floor is None:
+            return Mark.first(self.wall(), 0, self._boot, monotonic)
+        return Mark.first(floor, MOST_OVER_A_BOOT, self._boot, monotonic)
 
     def _tell(self) -> None:
         lag = self.lag()
