@@ -122,7 +122,8 @@ def _leaf_only(leaf: x509.Certificate, _trust: Trust, _now: datetime) -> None:
         if leaf.extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
             raise refused("it is a certificate authority's, not an agent's")
     except x509.ExtensionNotFound:
-        raise refused("it does not state that it is no certificate authority") from None
+        # RFC 5280, 4.2.1.9: without the extension the key may not sign certificates; step-ca leaves it out.
+        return
 
 
 def _usage(leaf: x509.Certificate, _trust: Trust, _now: datetime) -> None:

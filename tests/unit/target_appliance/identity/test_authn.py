@@ -87,7 +87,6 @@ BAD: list[tuple[str, Callable[[], bytes], str]] = [
     ("not yet valid", GOOD.but(starts=timedelta(hours=1)).pem, "valid only from 2026-11-24 13:00 UTC"),
     ("authority as leaf", lambda: OURS.certificate_pem, "certificate authority's"),
     ("authority flag", GOOD.but(constraints=x509.BasicConstraints(True, 0)).pem, "certificate authority's"),
-    ("no constraints", GOOD.but(constraints=None).pem, "does not state that it is no certificate authority"),
     ("no key usage", GOOD.but(usage=None).pem, "states no key usage"),
     ("key usage not critical", GOOD.but(usage_critical=False).pem, "not a critical digitalSignature"),
     ("no digitalSignature", GOOD.but(usage=usage(content_commitment=True)).pem, "not a critical digitalSignature"),

@@ -48,6 +48,10 @@ def test_it_vouches_for_nobody_else(authority: Authority, name: str, why: str) -
         identify(GOOD.but(names=[uri(name)]).pem(), authority.trust, START)
 
 
+def test_constraints_may_be_left_out_as_by_step_ca(authority: Authority) -> None:
+    assert identify(GOOD.but(constraints=None).pem(), authority.trust, START).foreign
+
+
 def test_leaf_rules_are_as_strict_as_for_our_own(authority: Authority) -> None:
     for bad in (
         GOOD.but(usage=usage(digital_signature=True, key_cert_sign=True)),
