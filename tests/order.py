@@ -29,6 +29,7 @@ SECONDS = {
     "tests/end_to_end/": 15,
     "tests/fuzz/test_fuzz.py::test_nothing_breaks_it_in_a_minute[": 60,
     "tests/hostile/": 15,
+    "tests/hostile/test_poisoned_points.py": 30,
     "tests/property/test_histories.py": 85,
     "tests/unit/source_agent/schedule/test_day.py": 40,
 }

@@ -7,17 +7,24 @@ what is none of ours is logged with its traceback and told to the caller as an i
 import hashlib
 import ssl
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import grpc
 from google.protobuf.message import DecodeError
 
 from common import log
 from common.clock import Clock
-from common.errors import AccessDeniedError, CertificateError, InternalError, KeysapartError, ProtocolError
+from common.errors import (
+    AccessDeniedError,
+    CertificateError,
+    InternalError,
+    KeysapartError,
+    NotFoundError,
+    ProtocolError,
+)
 from common.status_map import abort
 from target_appliance.audit.calls import ASKED, CallAudit, CallMade
 from target_appliance.audit.event import BEGUN, OK, Fact
@@ -27,6 +34,8 @@ from target_appliance.server.rpc_policy import POLICY, Row
 from target_appliance.server.standing import Standing
 
 _log = log.get("server")
+
+_UNSERVED: Final = "of a method that is not served"
 
 Identify = Callable[[bytes], Identity]
 """The identity that a PEM certificate proves now, of a tenant that is known; raises CertificateError."""
@@ -65,7 +74,7 @@ class Edge(grpc.ServerInterceptor):
         row = POLICY.get(details.method)
         handler = continuation(details)
         if row is None or handler is None:
-            return None
+            return grpc.stream_unary_rpc_method_handler(self._unserved)
         return self._wrapped(handler, details.method, row)
 
     def _wrapped(self, handler: Any, method: str, row: Row) -> Any:
@@ -92,6 +101,14 @@ class Edge(grpc.ServerInterceptor):
                 return handler.unary_unary(request, call)
 
         return grpc.stream_unary_rpc_method_handler(unary, None, handler.response_serializer)
+
+    def _unserved(self, _frames: Iterator[bytes], context: grpc.ServicerContext) -> Any:
+        """Refuse as gRPC does, and tell the audit log who asked; for what, is his own word and not repeated."""
+        caller: Identity | None = None
+        with suppress(KeysapartError):
+            caller = self._identify(_certificate(context))
+        self._audit(CallMade(_UNSERVED, caller, NotFoundError.reason, _connection(context)))
+        context.abort(grpc.StatusCode.UNIMPLEMENTED, "the target does not serve this method")
 
     @contextmanager
     def _guarded(self, name: str, row: Row, context: grpc.ServicerContext) -> Iterator[Call]:
