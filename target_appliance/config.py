@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from common.address import HostPort, Loopback
 from common.config import ConfigPath, Section
+from target_appliance.native.section import VCenterSection
 
 S = TypeVar("S", bound=Section)
 
@@ -181,6 +182,8 @@ class ApplianceConfig(Section):
     keys: KeySettings = KeySettings()
     audit: AuditSettings = AuditSettings()
     log: LogSettings = LogSettings()
+    vcenter: VCenterSection | None = None
+    """The site's own vCenter, for failover; without it points are kept, verified and exported."""
     catalog_url: str | None = None
     """SQLAlchemy URL of the catalog; default: ``catalog.sqlite`` in ``state_dir``."""
 
@@ -193,6 +196,11 @@ class ApplianceConfig(Section):
     def audit_dir(self) -> Path:
         """Folder of the audit log."""
         return self.state_dir / "audit"
+
+    @property
+    def failover_dir(self) -> Path:
+        """Folder of what is known of failovers, and of signed results of tests."""
+        return self.state_dir / "failovers"
 
     @property
     def authority_dir(self) -> Path:

@@ -20,6 +20,8 @@ FILES_ELSEWHERE = {
     "target_appliance/identity/": "the authority's key and certificates, in state_dir",
     "target_appliance/kms/embedded.py": "the sealed key file",
     "target_appliance/kms/secret.py": "passphrase and PIN",
+    "target_appliance/native/journal.py": "what is known of failovers, in state_dir",
+    "target_appliance/native/writer.py": "devices of disks that are attached to the appliance's VM",
     "target_appliance/present/callers.py": "what TLS shows, in memory",
     "target_appliance/present/listen.py": "the socket that a view's clients are given",
     "target_appliance/seed/source_file.py": "images that the operator brought, only read",

@@ -37,8 +37,8 @@ def _kinds(annotation: object) -> list[type]:
 
 def keys(table: dict, prefix: str = "") -> Iterator[str]:
     for name, value in table.items():
-        if name == "kms_named":
-            yield f"{name}.*"
+        if prefix + name in {"kms_named", "vcenter.networks"}:
+            yield f"{prefix}{name}.*"
         elif isinstance(value, dict):
             yield from keys(value, f"{prefix}{name}.")
         elif isinstance(value, list) and value and isinstance(value[0], dict):

@@ -96,6 +96,7 @@ ROWS: Final[Mapping[str, Row]] = {
         lambda on: _in(on, on.replica, "--point", on.point, "--disk", on.disk, "--socket", on.out, "--for", "1s"),
         {**_RP, "disk": Kind.DISK},
     ),
+    "failover": Row(lambda on: _in(on, on.replica, "--point", on.point, "--clean-up"), _RP),
     "tenants add": Row(lambda on: [on.tenant], _NAME, makes=Kind.TENANT),
     "tenants suspend": Row(lambda on: [on.tenant], _NAME),
     "tenants resume": Row(lambda on: [on.tenant], _NAME),
@@ -134,6 +135,7 @@ NOTHING: Final = {
     *("as_json", "yes", "force", "remove", "destroy_old", "without_key"),
     *("quota_gib", "max_vms", "max_streams", "bandwidth_mib", "valid", "since"),
     *("out", "receipt", "file", "ca", "head", "source", "also", "bundle"),
+    *("to", "test", "plan", "clean_up", "keep", "verify"),  # of a failover, at this site's own vCenter
     *("form", "address", "domain", "fingerprint"),
     *("socket", "listen", "lasting"),
     *("kms", "kek"),  # of the KMS, whose names are the administrator's

@@ -59,6 +59,25 @@ class TargetSite:
             self.vcenter.wait_ready()
             undo.pop_all()
 
+    @property
+    def toml(self) -> str:
+        """The appliance's ``[vcenter]`` section for this site."""
+        return f"""
+[vcenter]
+host = "{self.vcenter.host}"
+port = {self.vcenter.port}
+user = "{self.vcenter.user}"
+password_file = "{self.vcenter.password_file}"
+ca_file = "{self.vcenter.ca_file}"
+appliance_vm = "{APPLIANCE_VM}"
+device_dir = "{self.devices}"
+cluster = "DC0_C0"
+datastore = "LocalDS_0"
+key_provider = "{STANDARD_PROVIDER}"
+network = "{NETWORK}"
+test_network = "{PORT_GROUPS[0]}"
+"""
+
     def order(self, command: str, **arguments: Any) -> Any:
         """Give an order through the vCenter's control door."""
         return self.vcenter.order(command, **arguments)

@@ -2,7 +2,7 @@
 
 import enum
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
@@ -10,13 +10,12 @@ from typing import Final, TypeVar
 import lz4.block
 
 from common.errors import InvalidInputError
-from common.grain import GRAIN_BYTES, ZERO_GRAIN
+from common.grain import GRAIN_BYTES
 from common.output_file import Output, refuse_existing
 from target_appliance.recovery.chain import DiskView
+from target_appliance.recovery.export.grains import Counted, grains
 from target_appliance.recovery.export.sparse import SparseWriter
 from target_appliance.recovery.findings import Progress
-from target_appliance.recovery.ordered import ordered_map
-from target_appliance.seal.fold import Window
 from target_appliance.vmdk.descriptor import (
     FLAT,
     SPARSE,
@@ -28,7 +27,6 @@ from target_appliance.vmdk.descriptor import (
 from target_appliance.vmdk.layout import GRAIN_MARKER, GRAIN_SECTORS, SECTOR_BYTES, padded
 from target_appliance.vmdk.writer import ExtentWriter
 
-_WINDOW_GRAINS: Final = 64
 _DEFLATE_LEVEL: Final = 1
 """Fastest: what an export waits for. Level 6 takes four times as long for a tenth fewer bytes."""
 _STORED: Final = 0
@@ -65,7 +63,7 @@ def export(view: DiskView, adapter: str, form: Form, path: Path, progress: Progr
         StoreFullError, StoreError, NotFoundError: the medium of ``path``.
         InvalidInputError: the name cannot stand in a descriptor, or the disk is too large for the form.
     """
-    counted = _Counted(view.capacity_bytes, progress)
+    counted = Counted(view.capacity_bytes, progress)
     match form:
         case Form.RAW:
             _raw(view, path, counted)
@@ -78,45 +76,13 @@ def export(view: DiskView, adapter: str, form: Form, path: Path, progress: Progr
     return (path,)
 
 
-class _Counted:
-    """Turns places on the disk into progress."""
-
-    def __init__(self, capacity_bytes: int, progress: Progress) -> None:
-        self._capacity = capacity_bytes
-        self._progress = progress
-        self._done = 0
-
-    def reached(self, offset: int) -> None:
-        offset = min(offset, self._capacity)
-        self._progress(offset - self._done)
-        self._done = offset
-
-    def finished(self) -> None:
-        self.reached(self._capacity)
-
-
-def _grains(view: DiskView, counted: _Counted, make: Callable[[int, bytes], Made]) -> Iterator[tuple[int, Made]]:
-    """Every grain that is not zeros, rising, as ``make`` turns it on some other thread."""
-
-    def work(window: Window) -> list[tuple[int, Made]]:
-        return [
-            (window.first + place, make(window.first + place, data))
-            for place, data in enumerate(view.load(window))
-            if data is not None and data != ZERO_GRAIN
-        ]
-
-    for window, made in ordered_map(work, view.windows(_WINDOW_GRAINS)):
-        yield from made
-        counted.reached((window.first + len(window.layers)) * GRAIN_BYTES)
-
-
 def _plain(_grain: int, data: bytes) -> bytes:
     return data
 
 
-def _raw(view: DiskView, path: Path, counted: _Counted) -> None:
+def _raw(view: DiskView, path: Path, counted: Counted) -> None:
     with Output(path) as output:
-        for grain, data in _grains(view, counted, _plain):
+        for grain, data in grains(view, counted, _plain):
             output.skip_to(grain * GRAIN_BYTES)
             output.append([data])
         # The last grain is padded past the capacity: the cut takes it off.
@@ -125,7 +91,7 @@ def _raw(view: DiskView, path: Path, counted: _Counted) -> None:
     counted.finished()
 
 
-def _flat(view: DiskView, adapter: str, path: Path, counted: _Counted) -> tuple[Path, ...]:
+def _flat(view: DiskView, adapter: str, path: Path, counted: Counted) -> tuple[Path, ...]:
     data_path = path.with_name(f"{path.stem}-flat.vmdk")
     _refuse_odd_name(data_path)
     refuse_existing(path)
@@ -144,24 +110,24 @@ def _own_descriptor(view: DiskView, adapter: str, path: Path, create_type: str) 
     return Descriptor(create_type, 1, [extent], adapter).embedded()
 
 
-def _sparse(view: DiskView, adapter: str, path: Path, counted: _Counted) -> None:
+def _sparse(view: DiskView, adapter: str, path: Path, counted: Counted) -> None:
     descriptor = _own_descriptor(view, adapter, path, SPARSE)
     with Output(path) as output:
         writer = SparseWriter(output, view.capacity_bytes, descriptor)
         with _room_in(path):
-            for grain, data in _grains(view, counted, _plain):
+            for grain, data in grains(view, counted, _plain):
                 writer.add(grain, data)
         writer.finish()
         output.publish()
     counted.finished()
 
 
-def _stream(view: DiskView, adapter: str, path: Path, counted: _Counted) -> None:
+def _stream(view: DiskView, adapter: str, path: Path, counted: Counted) -> None:
     descriptor = _own_descriptor(view, adapter, path, STREAM)
     with Output(path) as output:
         writer = ExtentWriter(output, view.capacity_bytes, descriptor)
         with _room_in(path):
-            for grain, record in _grains(view, counted, _deflated):
+            for grain, record in grains(view, counted, _deflated):
                 writer.add(grain, record)
                 writer.flush()
         writer.finish()
