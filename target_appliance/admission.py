@@ -5,6 +5,7 @@ revoked certificates say the same, so that a catalog that was lost and rebuilt l
 """
 
 import json
+import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -67,6 +68,7 @@ class Admission:
             self.authority.withdraw(row.agent)
         self.authority.distrust(tenant)
         (self.folder / f"{tenant}.json").unlink(missing_ok=True)
+        shutil.rmtree(self.folder.parent / "drills" / tenant, ignore_errors=True)
         return self.catalog.forget_tenant(tenant)
 
     def add_operator(self, name: str, folder: Path) -> Identity:

@@ -16,6 +16,7 @@ FILES_ELSEWHERE = {
     "target_appliance/admission.py": "what the catalog must not forget, in state_dir",
     "target_appliance/appliance.py": "the lock of state_dir",
     "target_appliance/audit/": "the audit log, in state_dir",
+    "target_appliance/drill/": "memory that a guest writes to, the socket of its view, results in state_dir",
     "target_appliance/evidence/": "everything that is held, only read",
     "target_appliance/identity/": "the authority's key and certificates, in state_dir",
     "target_appliance/kms/embedded.py": "the sealed key file",

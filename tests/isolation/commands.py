@@ -97,6 +97,7 @@ ROWS: Final[Mapping[str, Row]] = {
         {**_RP, "disk": Kind.DISK},
     ),
     "failover": Row(lambda on: _in(on, on.replica, "--point", on.point, "--clean-up"), _RP),
+    "drill": Row(lambda on: _in(on, on.replica, "--point", on.point, "--dry-run"), _RP),
     "tenants add": Row(lambda on: [on.tenant], _NAME, makes=Kind.TENANT),
     "tenants suspend": Row(lambda on: [on.tenant], _NAME),
     "tenants resume": Row(lambda on: [on.tenant], _NAME),
@@ -138,6 +139,8 @@ NOTHING: Final = {
     *("to", "test", "plan", "clean_up", "keep", "verify"),  # of a failover, at this site's own vCenter
     *("form", "address", "domain", "fingerprint"),
     *("socket", "listen", "lasting"),
+    *("expect", "expect_picture", "picture", "within", "dry_run"),
+    *("accelerator", "memory_mib", "processors", "firmware"),
     *("kms", "kek"),  # of the KMS, whose names are the administrator's
     *("rules", "lock_days", "hold_name", "reason"),
     "vm_name",  # what a new replica will be called
