@@ -30,6 +30,7 @@ from target_appliance.kms import registry
 from target_appliance.metrics import PREFIX, Metrics
 from target_appliance.recovery.vault import Vault
 from target_appliance.retention.steward import Steward
+from target_appliance.scrub.background import scrubbing
 from target_appliance.server.credentials import ServerCredentials
 from target_appliance.server.enrollment import enrollment_port
 from target_appliance.server.registrar import Registrar
@@ -102,6 +103,7 @@ def serve(
         if config.listen.metrics is not None:
             metrics = Metrics(catalog, store, shown, clock, steward, vault.time)
             life.enter_context(metrics_port(config.listen.metrics, metrics, PREFIX, setting="listen.metrics"))
+        life.enter_context(scrubbing(vault, catalog, recorder, clock, config.scrub))
         _log.info(
             "serving",
             data=config.listen.data,

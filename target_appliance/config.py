@@ -149,6 +149,22 @@ class KeySettings(Section):
     """How long a data key is kept after the KMS gave it out, and how long a sync goes on while the KMS is silent."""
 
 
+class ScrubSettings(Section):
+    """The background verify."""
+
+    enabled: bool = True
+    mib_per_second: float = Field(default=20, gt=0, le=100_000)
+    """How much it reads at most."""
+    hours: tuple[Annotated[int, Field(ge=0, le=23)], Annotated[int, Field(ge=0, le=24)]] | None = None
+    """Hours of the day, by the machine's own time, in which it reads, such as ``[22, 6]``; any time if left out."""
+    every_days: float = Field(default=30, ge=0.01, le=3650)
+    """How long after a look a good point is looked at again."""
+    after_hours: float = Field(default=24, ge=0, le=24 * 365)
+    """How old a point is before the first look."""
+    with_key: bool = True
+    """Open what is sealed, too, where the KMS gives the keys out."""
+
+
 class LogSettings(Section):
     """What is logged, and in which form."""
 
@@ -181,6 +197,7 @@ class ApplianceConfig(Section):
     sync: SyncSettings = SyncSettings()
     keys: KeySettings = KeySettings()
     audit: AuditSettings = AuditSettings()
+    scrub: ScrubSettings = ScrubSettings()
     log: LogSettings = LogSettings()
     vcenter: VCenterSection | None = None
     """The site's own vCenter, for failover; without it points are kept, verified and exported."""

@@ -1,5 +1,6 @@
 """Prometheus metrics of the appliance: what its provider alerts on."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Final, Protocol
@@ -11,7 +12,7 @@ from common import log
 from common.clock import Clock, days_left
 from common.errors import KeysapartError
 from target_appliance.catalog.catalog import Catalog
-from target_appliance.catalog.model import ReplicaRow
+from target_appliance.catalog.model import ReplicaRow, ScrubRow
 from target_appliance.retention.clock import TrustedTime
 from target_appliance.retention.steward import Key, Seen, Steward
 from target_appliance.store.port import Store
@@ -70,6 +71,7 @@ class Metrics(Collector):
         yield from _told(self._certificates)
         yield from _told(lambda: [_gauge("store_free_bytes", "Bytes free in the store", self._store.free_bytes())])
         yield from _told(lambda: [_gauge("syncs_open", "Syncs under way", len(self._catalog.live_syncs()))])
+        yield from _told(lambda: [scrub_family(self._catalog.scrubs())])
         yield from _told(lambda: replica_families(self._catalog.replicas(), self._clock.now().timestamp()))
         text = "Seconds that the machine's clock is ahead of the time that retention and locks count by"
         yield from _told(lambda: [_gauge("retention_clock_ahead_seconds", text, self._time.lag())])
@@ -84,6 +86,18 @@ class Metrics(Collector):
             left.add_metric((name,), days_left(end, now))
         text = "1 while certificates cannot be read or renewed, so that the old ones stay"
         return [left, _gauge("certificate_not_reloaded", text, float(self._shown.failing))]
+
+
+def scrub_family(rows: Iterable[ScrubRow]) -> Metric:
+    """How many points of each replica are in which state; what was never looked at is not counted."""
+    family = GaugeMetricFamily(
+        f"{PREFIX}_scrubbed_points",
+        "Points by what the scrub's last look found: good, corrupt, missing, unreachable",
+        labels=("tenant", "replica", "state"),
+    )
+    for labels, count in sorted(Counter((row.tenant, row.replica, row.state) for row in rows if row.state).items()):
+        family.add_metric([str(label) for label in labels], count)
+    return family
 
 
 def replica_families(rows: Iterable[ReplicaRow], now: float) -> list[Metric]:

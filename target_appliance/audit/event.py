@@ -40,6 +40,8 @@ class What(enum.StrEnum):
     """At a start: its commit was cut short by a crash, or it was put into the store."""
     POINT_GONE = "point-gone"
     """At a start: it was committed, and is not in the store any more."""
+    POINT_STATE = "point-state"
+    """The background verify found a point in another state than before; a first good one goes untold."""
     DISK_WRITTEN = "disk-written"
     MANIFEST_READ = "manifest-read"
     DISK_READ = "disk-read"

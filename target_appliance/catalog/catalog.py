@@ -11,9 +11,9 @@ import sqlalchemy
 from common.clock import Clock
 from common.closing import Closing
 from common.ids import AgentId, ReplicaId, SyncId, TenantId
-from target_appliance.catalog import leases, pairings, points, rebuild, register, schema
+from target_appliance.catalog import leases, pairings, points, rebuild, register, schema, scrubs
 from target_appliance.catalog.database import Database
-from target_appliance.catalog.model import AgentRow, Lease, PointRow, ReplicaRow, TenantRow, Usage
+from target_appliance.catalog.model import AgentRow, Lease, PointRow, ReplicaRow, ScrubRow, TenantRow, Usage
 from target_appliance.identity.authn import Identity
 from target_appliance.recovery.types import PointRecord
 
@@ -224,6 +224,23 @@ class Catalog(Closing):
         """Points of a replica, rising; empty when there is none."""
         with self._database.reading() as connection:
             return points.list_points(connection, tenant, replica)
+
+    # What the scrub found
+
+    def put_scrub(self, row: ScrubRow) -> None:
+        """Note how far a look at a point is, or how it ended."""
+        with self._database.writing() as connection:
+            scrubs.put(connection, row)
+
+    def forget_scrub(self, row: ScrubRow) -> None:
+        """The point is there no more, and should not be."""
+        with self._database.writing() as connection:
+            scrubs.remove(connection, row)
+
+    def scrubs(self, tenant: TenantId | None = None) -> tuple[ScrubRow, ...]:
+        """All that was noted, by tenant, replica and number; of all tenants where none is named."""
+        with self._database.reading() as connection:
+            return scrubs.listed(connection, tenant)
 
     # The store is true, the catalog follows
 

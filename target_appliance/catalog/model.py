@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Double,
     ForeignKey,
@@ -88,6 +89,23 @@ pairings = Table(
 )
 
 
+# Of points that are not in the catalog, too: one that is missing is noted.
+scrubs = Table(
+    "scrubs",
+    metadata,
+    Column("tenant", String(63), ForeignKey("tenants.tenant"), primary_key=True),
+    Column("replica", String(36), primary_key=True),
+    Column("number", BigInteger, primary_key=True),
+    Column("state", String(16), nullable=True),
+    Column("checked", BigInteger, nullable=True),
+    Column("with_key", Boolean, nullable=False),
+    Column("what", String(1024), nullable=False),
+    Column("so_far", String(16), nullable=True),
+    Column("mark", String(256), nullable=True),
+    Column("mark_offset", BigInteger, nullable=False),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class TenantLimits:
     """What one tenant may take; None where nothing but the appliance's own bounds holds."""
@@ -159,6 +177,28 @@ class PointRow:
     """What the point occupies in the store."""
     record_hash: bytes
     """BLAKE3-256 of the point's record."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScrubRow:
+    """What the scrub found of one point."""
+
+    tenant: TenantId
+    replica: ReplicaId
+    number: PointNumber
+    state: str | None = None
+    """Of the last look that was complete: good, corrupt, missing or unreachable; None before the first."""
+    checked: int | None = None
+    """When that look ended."""
+    with_key: bool = False
+    """It opened what is sealed, too."""
+    what: str = ""
+    """What was found, in words."""
+    so_far: str | None = None
+    """The worst state that the look under way has met; None when none is under way."""
+    mark: str | None = None
+    """How far the look under way is: a file of the point, and in it ``mark_offset``."""
+    mark_offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)

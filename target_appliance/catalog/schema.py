@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 from common.errors import PreconditionError
 from target_appliance.catalog.database import Database
 
-HEAD = "0003"
+HEAD = "0004"
 """Newest revision in ``migrations/versions``."""
 
 REVISIONS = sqlalchemy.table("alembic_version", sqlalchemy.column("version_num"))

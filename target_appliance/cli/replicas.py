@@ -1,5 +1,6 @@
 """``replicas``, ``points list`` and ``catalog``: what the appliance holds."""
 
+from collections import defaultdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,9 @@ from target_appliance.cli.options import AsJson, ReplicaName, Tenant, configured
 from target_appliance.cli.points import points
 
 if TYPE_CHECKING:
-    from target_appliance.catalog.model import ReplicaRow
+    from collections.abc import Iterable
+
+    from target_appliance.catalog.model import ReplicaRow, ScrubRow
     from target_appliance.recovery.types import PointRecord
 
 _MIB = 1 << 20
@@ -33,8 +36,9 @@ def _replicas(context: typer.Context, tenant: Tenant = None, as_json: AsJson = F
         wanted = None if tenant is None else parse_tenant(tenant)
         with opened(configured(context)) as held:
             rows = held.catalog.replicas(wanted)
+            looked = _looked(held.catalog.scrubs(wanted))
         lines = table(
-            ("tenant", "vm", "replica", "points", "newest", "of", "MiB"),
+            ("tenant", "vm", "replica", "points", "newest", "of", "MiB", "scrub"),
             [
                 (
                     row.tenant,
@@ -44,11 +48,32 @@ def _replicas(context: typer.Context, tenant: Tenant = None, as_json: AsJson = F
                     str(row.newest or "-"),
                     _time(row.newest_time),
                     f"{row.stored_bytes / _MIB:.1f}",
+                    _scrubbed(looked[row.tenant, row.replica]),
                 )
                 for row in rows
             ],
         )
-        emit({"replicas": [_replica(row) for row in rows]}, lines, as_json=as_json)
+        told = [
+            {**_replica(row), "checked_points": checked, "bad_points": bad}
+            for row in rows
+            for checked, bad in [looked[row.tenant, row.replica]]
+        ]
+        emit({"replicas": told}, lines, as_json=as_json)
+
+
+def _looked(rows: "Iterable[ScrubRow]") -> "dict[tuple[str, str], tuple[int, int]]":
+    """By replica how many points the scrub has looked at, and how many of them are not good."""
+    found: dict[tuple[str, str], tuple[int, int]] = defaultdict(lambda: (0, 0))
+    for row in rows:
+        if row.state is not None:
+            checked, bad = found[row.tenant, row.replica]
+            found[row.tenant, row.replica] = (checked + 1, bad + (row.state != "good"))
+    return found
+
+
+def _scrubbed(looked: tuple[int, int]) -> str:
+    checked, bad = looked
+    return f"{bad} bad" if bad else f"{checked} good" if checked else "-"
 
 
 def _points(context: typer.Context, replica: ReplicaName, tenant: Tenant = None, as_json: AsJson = False) -> None:

@@ -79,6 +79,10 @@ class Report:
         return any(finding.kind is Kind.UNREACHABLE for finding in self.findings)
 
 
+def _at_once(_bytes: int) -> None:
+    """Nothing is held back."""
+
+
 @dataclass
 class Collector:
     """What a verify gathers on its way."""
@@ -90,11 +94,27 @@ class Collector:
     files: int = 0
     bytes: int = 0
     grains: int = 0
+    pace: Progress = _at_once
+    """Told of bytes that were read, those read again with the key too; whatever it raises ends the verify."""
+    mark: tuple[str, int] | None = None
+    """Stage or file, and offset: what comes before it was compared by an earlier verify, and is passed over."""
+    passed: tuple[str, int] | None = None
+    """How far this verify is, in the same words; a later one may begin there."""
 
     def read(self, count: int) -> None:
         """Count stored bytes that were compared."""
         self.bytes += count
         self.progress(count)
+        self.pace(count)
+
+    def skips(self, file: str, offset: int) -> bool:
+        """Whether the piece of ``file`` at ``offset`` comes before the mark; the order of pieces is always the same."""
+        if self.mark is None:
+            return False
+        if self.mark[0] == file and offset >= self.mark[1]:
+            self.mark = None
+            return False
+        return True
 
 
 @dataclass(frozen=True, slots=True)

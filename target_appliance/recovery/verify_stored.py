@@ -137,6 +137,9 @@ class StoredPoint:
         for number, expected in enumerate(listed.digests(entry)):
             offset = number * CHUNK_BYTES
             length = min(CHUNK_BYTES, entry.size - offset)
+            if self._collector.skips(place.file, offset):
+                continue
+            self._collector.passed = (place.file, offset)
             try:
                 data = file.read_at(offset, length)
             except StoreError as error:

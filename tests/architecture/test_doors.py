@@ -43,7 +43,7 @@ FILE_METHODS = {
     "write_bytes",
     "write_text",
 }
-NO_FILE = {"io.BufferedReader", "os.cpu_count", "os.getpid", "os.urandom", "os.fspath"}
+NO_FILE = {"io.BufferedReader", "os.cpu_count", "os.getpid", "os.setpriority", "os.urandom", "os.fspath"}
 
 ENVIRONMENT = {"environ", "environb", "getenv", "putenv"}
 ENVIRONMENT_ALLOWED = {

@@ -86,6 +86,7 @@ ROWS: Final[Mapping[str, Row]] = {
     "retention set": Row(lambda on: _in(on, "last=3", "--replica", on.replica), _R),
     "retention show": Row(lambda on: _in(on, "--replica", on.replica), _R),
     "retention clear": Row(lambda on: _in(on, "--replica", on.replica), _R),
+    "scrub": Row(lambda on: _in(on, on.replica, "--once"), _R),
     "configuration": Row(lambda on: _in(on, on.replica, "--point", on.point), _RP),
     "verify": Row(lambda on: _in(on, on.replica, "--point", on.point), _RP),
     "export": Row(
@@ -133,7 +134,7 @@ NAMELESS: Final = {
 }
 
 NOTHING: Final = {
-    *("as_json", "yes", "force", "remove", "destroy_old", "without_key"),
+    *("as_json", "yes", "force", "remove", "destroy_old", "without_key", "once"),
     *("quota_gib", "max_vms", "max_streams", "bandwidth_mib", "valid", "since"),
     *("out", "receipt", "file", "ca", "head", "source", "also", "bundle"),
     *("to", "test", "plan", "clean_up", "keep", "verify"),  # of a failover, at this site's own vCenter

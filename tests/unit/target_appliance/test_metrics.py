@@ -11,6 +11,7 @@ import pytest
 from common.errors import BusyError
 from common.metrics_port import metrics_port
 from target_appliance.catalog.catalog import Catalog
+from target_appliance.catalog.model import ScrubRow
 from target_appliance.metrics import PREFIX, Metrics
 from target_appliance.retention.steward import Steward
 from target_appliance.store.posix import PosixStore
@@ -59,6 +60,7 @@ def test_all_of_it(store: PosixStore, catalog: Catalog, clock: ManualClock) -> N
     record = world.vault.point(TENANT, REPLICA, 1)
     catalog.add_tenant(TENANT)
     catalog.record_point(record, 4711)
+    catalog.put_scrub(ScrubRow(TENANT, REPLICA, record.number, "corrupt", 1))
     shown = Shown()
     steward = Steward(world.vault, clock)
     steward.tick()
@@ -69,6 +71,7 @@ def test_all_of_it(store: PosixStore, catalog: Catalog, clock: ManualClock) -> N
         labels = f'{{replica="{REPLICA}",tenant="{TENANT}",vm="{record.vm_name}"}}'
         assert found[f"points{labels}"] == 1
         assert found[f"stored_bytes{labels}"] == 4711
+        assert found[f'scrubbed_points{{replica="{REPLICA}",state="corrupt",tenant="{TENANT}"}}'] == 1
         assert found[f"point_age_seconds{labels}"] == clock.now().timestamp() - record.snapshot_time
         labels = f'{{replica="{REPLICA}",tenant="{TENANT}"}}'
         told = [found[f"{name}{labels}"] for name in ("points_last_day", "empty_points_last_day", "droppable_points")]
