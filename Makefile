@@ -44,7 +44,8 @@ demo: setup ## two sites on this machine, an encrypted VM replicated, the source
 
 test: setup ## all tests, with branch coverage of the three packages held at 90 % or more
 	@scripts/need.sh tests qemu-img=qemu-utils nbdcopy=libnbd-bin qemu-system-x86_64=qemu-system-x86 \
-	  syslinux=syslinux mcopy=mtools busybox=busybox-static softhsm2-util=softhsm2
+	  scripts/find-uefi.sh=ovmf \
+	  syslinux=syslinux extlinux=extlinux mcopy=mtools busybox=busybox-static softhsm2-util=softhsm2
 	$(PY) -m pytest -n $(JOBS) --dist worksteal --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
 
 openbao: setup ## OpenBao from its Go modules, some minutes once; with it the tests of the Transit driver run too

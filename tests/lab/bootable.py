@@ -13,12 +13,13 @@ from pathlib import Path
 PROGRAMS = {
     "qemu-system-x86_64": "qemu-system-x86",
     "syslinux": "syslinux",
+    "extlinux": "extlinux",
     "mcopy": "mtools",
     "busybox": "busybox-static",
 }
 GREETING = "keysapart-drill login:"
 _KERNEL = "linux-image-cloud-amd64"
-_BOOT_SECTOR = Path("/usr/lib/syslinux/mbr/mbr.bin")
+_BOOT_SECTOR = Path("/usr/lib/EXTLINUX/mbr.bin")
 _SECTOR = 512
 _FIRST = 2048
 _MIB = 1 << 20
@@ -37,8 +38,7 @@ _CONFIG = (
 
 def missing() -> list[str]:
     """Debian packages without which no image can be built and booted."""
-    found = {package for program, package in PROGRAMS.items() if shutil.which(program) is None}
-    return sorted(found | (set() if _BOOT_SECTOR.exists() else {"syslinux-common"}))
+    return sorted({package for program, package in PROGRAMS.items() if shutil.which(program) is None})
 
 
 def image(path: Path, kernel: Path) -> None:

@@ -82,6 +82,13 @@ def test_a_point_that_does_not_boot_is_told_and_signed(site: Site) -> None:
     assert Path(outcome.json["result"]).exists()
 
 
+def test_uefi_starts_with_variables_of_its_own(site: Site) -> None:
+    """It tells on the serial port what it tries to load."""
+    words = ("--firmware", "uefi", "--expect", "BdsDxe:", "--timeout", "4m", "--accelerator", "tcg")
+    outcome = drilled(site, "--point", 1, *words)
+    assert outcome.code == EXIT_OK, outcome
+
+
 def test_refusals(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "there").write_text("mine")
     site.refused(EXIT_USAGE, "drill", "web01", "--firmware", "coreboot")
