@@ -28,6 +28,7 @@ from target_appliance.config import ApplianceConfig
 from target_appliance.identity.authority import Authority
 from target_appliance.kms import registry
 from target_appliance.metrics import PREFIX, Metrics
+from target_appliance.reclaiming import Reclaiming, settle_all
 from target_appliance.recovery.vault import Vault
 from target_appliance.retention.steward import Steward
 from target_appliance.scrub.background import scrubbing
@@ -100,6 +101,7 @@ def serve(
         life.enter_context(
             health_port(config.listen.health, checks, clock, setting="listen.health", apart=apart, shown_as=shown_as)
         )
+        life.enter_context(Reclaiming(vault, catalog))
         if config.listen.metrics is not None:
             metrics = Metrics(catalog, store, shown, clock, steward, vault.time)
             life.enter_context(metrics_port(config.listen.metrics, metrics, PREFIX, setting="listen.metrics"))
@@ -177,11 +179,12 @@ def _recover(vault: Vault, catalog: Catalog, told: SyncAudit, *, keep_parked: bo
 
     Only this process serves the store, so no staged sync can be alive yet, whatever its lease says.
     """
+    settle_all(vault)
     changes = catalog.reconcile(vault)
     told.found(changes)
-    if changes.added:
-        _log.info("points of the store were put into the catalog", points=len(changes.added))
-    for row in changes.removed:
+    if changes.found:
+        _log.info("points of the store were put into the catalog", points=len(changes.found))
+    for row in changes.gone:
         _log.warning(
             "a point that was committed is gone from the store",
             tenant=row.tenant,

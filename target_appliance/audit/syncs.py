@@ -33,7 +33,7 @@ class SyncAudit:
 
     def found(self, changes: Changes) -> None:
         """At the start the store held other points than the catalog: commits that a crash cut short, or losses."""
-        for what, rows in ((What.POINT_FOUND, changes.added), (What.POINT_GONE, changes.removed)):
+        for what, rows in ((What.POINT_FOUND, changes.found), (What.POINT_GONE, changes.gone)):
             for row in rows:
                 facts: dict[str, Fact] = {"point": row.number, "record_hash": row.record_hash.hex()}
                 who = Who("appliance", tenant=row.tenant)

@@ -260,6 +260,15 @@ class Catalog(Closing):
             rebuild.apply(connection, held, changes)
         return changes
 
+    def follow(self, vault: rebuild.Vault, tenant: TenantId, replica: ReplicaId) -> None:
+        """Show one replica as the store has it now: points were dropped, or take other space than before."""
+        known = self.points(tenant, replica)
+        changes = rebuild.compare(rebuild.read_vault(vault, (tenant, replica)), known)
+        with self._database.writing() as connection:
+            points.remove_points(connection, changes.removed)
+            for row in changes.added:
+                points.put_point(connection, row)
+
     def rebuild(self, vault: rebuild.Vault) -> rebuild.Held:
         """Forget all replicas and points, then take them from the store. Tenants, agents and leases stay."""
         held = rebuild.read_vault(vault)

@@ -34,6 +34,10 @@ class Vault(Protocol):
         """One point's record. Raises DamagedError."""
         ...
 
+    def dropped_numbers(self, tenant: TenantId, replica: ReplicaId) -> Sequence[PointNumber]:
+        """Numbers of the points that were dropped, rising."""
+        ...
+
     def stored_bytes(self, tenant: TenantId, replica: ReplicaId, number: PointNumber) -> int:
         """Bytes that a point's files take."""
         ...
@@ -49,6 +53,8 @@ class Held:
     points: frozenset[PointRow] = frozenset()
     damaged: dict[tuple[TenantId, ReplicaId, PointNumber], str] = field(default_factory=dict)
     """Points that exist, but whose record cannot be read, with the reason."""
+    dropped: frozenset[tuple[TenantId, ReplicaId, PointNumber]] = frozenset()
+    """Points that are gone on purpose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +64,31 @@ class Changes:
     added: tuple[PointRow, ...]
     removed: tuple[PointRow, ...]
     damaged: dict[tuple[TenantId, ReplicaId, PointNumber], str]
+    dropped: frozenset[tuple[TenantId, ReplicaId, PointNumber]] = frozenset()
+
+    @property
+    def found(self) -> tuple[PointRow, ...]:
+        """Points that the catalog did not know."""
+        known = {_order(row) for row in self.removed}
+        return tuple(row for row in self.added if _order(row) not in known)
+
+    @property
+    def gone(self) -> tuple[PointRow, ...]:
+        """Points that nobody dropped, and that are not there any more."""
+        there = {_order(row) for row in self.added} | self.dropped
+        return tuple(row for row in self.removed if _order(row) not in there)
 
 
-def read_vault(vault: Vault) -> Held:
-    """Everything in the store that the catalog shows. One damaged record hides no other point."""
-    tenants = tuple(vault.tenants())
+def read_vault(vault: Vault, only: tuple[TenantId, ReplicaId] | None = None) -> Held:
+    """Everything in the store that the catalog shows, or one replica. One damaged record hides no other point."""
+    tenants = tuple(vault.tenants()) if only is None else (only[0],)
     names: dict[tuple[TenantId, ReplicaId], str] = {}
     rows: set[PointRow] = set()
     damaged: dict[tuple[TenantId, ReplicaId, PointNumber], str] = {}
+    dropped: set[tuple[TenantId, ReplicaId, PointNumber]] = set()
     for tenant in tenants:
-        for replica in vault.replicas(tenant):
+        for replica in vault.replicas(tenant) if only is None else (only[1],):
+            dropped |= {(tenant, replica, number) for number in vault.dropped_numbers(tenant, replica)}
             for number in vault.point_numbers(tenant, replica):
                 try:
                     record = vault.point(tenant, replica, number)
@@ -76,7 +97,7 @@ def read_vault(vault: Vault) -> Held:
                     continue
                 rows.add(row_of(record, vault.stored_bytes(tenant, replica, number)))
                 names[tenant, replica] = record.vm_name
-    return Held(tenants, names, frozenset(rows), damaged)
+    return Held(tenants, names, frozenset(rows), damaged, frozenset(dropped))
 
 
 def compare(held: Held, known: Sequence[PointRow]) -> Changes:
@@ -89,6 +110,7 @@ def compare(held: Held, known: Sequence[PointRow]) -> Changes:
         tuple(sorted(held.points - set(known), key=_order)),
         tuple(sorted(set(known) - held.points - kept, key=_order)),
         held.damaged,
+        held.dropped,
     )
 
 
@@ -124,5 +146,5 @@ def forget(connection: Connection) -> None:
     connection.execute(delete(replicas))
 
 
-def _order(row: PointRow) -> tuple[str, str, int]:
+def _order(row: PointRow) -> tuple[TenantId, ReplicaId, PointNumber]:
     return (row.tenant, row.replica, row.number)

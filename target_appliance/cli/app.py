@@ -26,6 +26,7 @@ from target_appliance.cli import (
     scrub,
     seed,
     set_up,
+    space,
     trust,
 )
 
@@ -64,6 +65,7 @@ for group in (
     configuration,
     failover,
     scrub,
+    space,
     seed,
     keys,
     key_life,

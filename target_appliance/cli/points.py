@@ -55,7 +55,7 @@ def _plan(context: typer.Context, replica: AllOr = None, tenant: Tenant = None, 
 
         found, lines = [], []
         with opened(configured(context)) as held:
-            for row in _chosen(held, replica, tenant):
+            for row in chosen(held, replica, tenant):
                 planned = plan(held.vault, row.tenant, row.replica)
                 bytes_of = {
                     one.number: held.vault.stored_bytes(row.tenant, row.replica, one.number) for one in planned.verdicts
@@ -123,7 +123,8 @@ def _release(
         emit(result, lines, as_json=as_json)
 
 
-def _chosen(held: "AtRest", replica: str | None, tenant: str | None) -> "list[ReplicaRow]":
+def chosen(held: "AtRest", replica: str | None, tenant: str | None) -> "list[ReplicaRow]":
+    """The replica that was named; else all, of the tenant that was. Raises NotFoundError, PreconditionError."""
     from common.ids import parse_tenant  # noqa: PLC0415
 
     if replica is not None:

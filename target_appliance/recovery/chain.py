@@ -18,6 +18,7 @@ from common.ids import DiskKey, PointNumber
 from target_appliance.recovery import names, points, small_file
 from target_appliance.recovery.file_pool import FilePool
 from target_appliance.recovery.keyring import Keyring
+from target_appliance.recovery.reading import reading
 from target_appliance.recovery.types import DiskRecord, PointRecord
 from target_appliance.seal.fold import HOLE, Window, fold, windows
 from target_appliance.seal.grain import PAYLOAD_MOST_BYTES, GrainOpener, UnsealError
@@ -38,20 +39,34 @@ EXTENT_GRAINS = EXTENT_MOST_BYTES // GRAIN_BYTES
 
 
 @dataclass
+class Holder:
+    """A point that has a folder, and with it the extents of a disk: its own grains, and those of points it absorbed."""
+
+    record: PointRecord
+    disk: DiskRecord
+    extents: dict[int, ExtentReader] = field(default_factory=dict)
+
+
+@dataclass
 class Layer:
-    """One point's part of a disk."""
+    """One point's part of a disk. ``holder`` has its files: the point itself, or the one that absorbed it."""
 
     record: PointRecord
     disk: DiskRecord
     manifest: ManifestReader
+    manifest_name: str
     opener: GrainOpener
-    extents: dict[int, ExtentReader] = field(default_factory=dict)
+    holder: Holder
 
 
 class Chain(Closing):
     """A disk's layers, newest first. ``extent`` may be called from several threads, the manifests may not.
 
+    While it is open, no file of the replica's points is moved or removed.
+
     Raises:
+        NotFoundError: the point is gone.
+        BusyError: files are being moved for too long.
         DamagedError: a record or manifest on the way is missing, altered or not authentic.
         KeyNotUsableError, KmsUnavailableError: the DEK cannot be had.
     """
@@ -64,9 +79,13 @@ class Chain(Closing):
         self._lock = threading.Lock()
         self.layers: list[Layer] = []
         with ExitStack() as undo:
+            undo.enter_context(reading(store, record.tenant, record.replica))
             undo.callback(self._pool.close)
+            self._folders = frozenset(points.folders(store, record.tenant, record.replica))
+            if record.number not in self._folders:
+                raise points.no_point(record.replica, record.number)
             self._walk(record)
-            undo.pop_all()
+            self._open = undo.pop_all()
 
     @property
     def capacity_bytes(self) -> int:
@@ -80,18 +99,19 @@ class Chain(Closing):
 
     def extent(self, layer: Layer, number: int) -> ExtentReader:
         """Extent ``number``, from 0, of a layer. Raises LayoutError, NotFoundError, StoreError."""
+        holder = layer.holder
         with self._lock:
-            found = layer.extents.get(number)
+            found = holder.extents.get(number)
             if found is None:
-                capacities = extent_capacities(layer.disk.spec.capacity_bytes)
-                path = f"{self._folder(layer.record)}/{self.extent_name(layer, number)}"
+                capacities = extent_capacities(holder.disk.spec.capacity_bytes)
+                path = f"{self._folder(holder.record)}/{self.extent_name(layer, number)}"
                 found = ExtentReader(self._pool.file(path), capacities[number], PAYLOAD_MOST_BYTES)
-                layer.extents[number] = found
+                holder.extents[number] = found
             return found
 
     def extent_name(self, layer: Layer, number: int) -> str:
-        """File name of an extent."""
-        return names.extent_file(self._disk, number + 1, len(extent_capacities(layer.disk.spec.capacity_bytes)))
+        """File name of an extent, in the holder's folder."""
+        return names.extent_file(self._disk, number + 1, len(extent_capacities(layer.holder.disk.spec.capacity_bytes)))
 
     def damaged(self, record: PointRecord, file: str, why: str, place: tuple[int, int] | None) -> DamagedError:
         """The error for damage at a place of a point's file; ``place`` is offset and length."""
@@ -110,26 +130,29 @@ class Chain(Closing):
         except ManifestError as error:
             layer = next((layer for layer in self.layers if layer.manifest is error.reader), self.layers[0])
             raise self.damaged(
-                layer.record, names.manifest_file(self._disk), str(error), (error.offset, error.length)
+                layer.holder.record, layer.manifest_name, str(error), (error.offset, error.length)
             ) from error
 
     def close(self) -> None:
         """Close all files."""
-        self._pool.close()
+        self._open.close()
 
     def _walk(self, record: PointRecord) -> None:
         """Fill ``layers`` from the newest down."""
         keys: dict[int, tuple[DataKey, GrainOpener]] = {}
+        record, macs = points.read_point(self._store, record.tenant, record.replica, record.number)
         while True:
-            self.layers.append(self._layer(record, keys))
+            self.layers.append(self._layer(record, macs, keys))
             base = self.layers[-1].disk.base_point
             if base is None:
                 return
             if base >= record.number:
                 raise self.damaged(record, names.RECORD_FILE, "it stands on a later point", None)
-            record = self._base(record, base)
+            record, macs = self._base(record, base)
 
-    def _layer(self, record: PointRecord, keys: dict[int, tuple[DataKey, GrainOpener]]) -> Layer:
+    def _layer(
+        self, record: PointRecord, macs: dict[DiskKey, bytes], keys: dict[int, tuple[DataKey, GrainOpener]]
+    ) -> Layer:
         disk = record.disk(self._disk)
         if disk is None:
             raise self.damaged(record, names.RECORD_FILE, "a later point stands on a disk that it lacks", None)
@@ -137,22 +160,25 @@ class Chain(Closing):
             key = self._keyring.open(record.tenant, record.replica, self._disk, disk.key_epoch)
             keys[disk.key_epoch] = (key, GrainOpener(key))
         key, opener = keys[disk.key_epoch]
-        _, macs = points.read_point(self._store, record.tenant, record.replica, record.number)
         points.check_mac(record, macs, key)
         name = names.manifest_file(self._disk)
+        if record.number in self._folders:
+            holder = Holder(record, disk)
+        else:
+            holder, name = self.layers[-1].holder, names.absorbed_manifest(self._disk, record.number)
         try:
             manifest = ManifestReader(
-                self._pool.file(f"{self._folder(record)}/{name}"), key, record.number, record.sync
+                self._pool.file(f"{self._folder(holder.record)}/{name}"), key, record.number, record.sync
             )
         except NotFoundError:
-            raise self.damaged(record, name, "it is missing", None) from None
+            raise self.damaged(holder.record, name, "it is missing", None) from None
         except ManifestError as error:
-            raise self.damaged(record, name, str(error), (error.offset, error.length)) from error
-        return Layer(record, disk, manifest, opener)
+            raise self.damaged(holder.record, name, str(error), (error.offset, error.length)) from error
+        return Layer(record, disk, manifest, name, opener, holder)
 
-    def _base(self, record: PointRecord, base: PointNumber) -> PointRecord:
+    def _base(self, record: PointRecord, base: PointNumber) -> tuple[PointRecord, dict[DiskKey, bytes]]:
         try:
-            return points.read_point(self._store, record.tenant, record.replica, base)[0]
+            return points.read_point(self._store, record.tenant, record.replica, base)
         except NotFoundError:
             raise small_file.damaged(
                 f"{names.points_folder(record.tenant, record.replica)}/{base:06d}", "the point is missing"
@@ -233,7 +259,7 @@ class DiskView(Closing):
                 expected = window.digests[place].tobytes()
                 if entry == ENTRY_HOLE or (entry == ENTRY_ZERO and expected != ZERO_DIGEST):
                     raise chain.damaged(
-                        layer.record, name, f"it lacks grain {place + window.first} of the manifest", None
+                        layer.holder.record, name, f"it lacks grain {place + window.first} of the manifest", None
                     )
                 if entry != ENTRY_ZERO:
                     wanted.append((entry, place, expected))
@@ -243,13 +269,13 @@ class DiskView(Closing):
                 grain = place + window.first
                 area = (entry * SECTOR_BYTES, grain_record_bytes(len(payload)))
                 try:
-                    plain = layer.opener.unseal(payload, grain, layer.record.number)
+                    plain = layer.opener.unseal(payload, grain, layer.holder.record.number)
                 except UnsealError as error:
-                    raise chain.damaged(layer.record, name, f"grain {grain}: {error}", area) from error
+                    raise chain.damaged(layer.holder.record, name, f"grain {grain}: {error}", area) from error
                 if digest(plain) != expected:
-                    raise chain.damaged(layer.record, name, f"grain {grain} is not the one committed", area)
+                    raise chain.damaged(layer.holder.record, name, f"grain {grain} is not the one committed", area)
                 found[place] = plain
         except NotFoundError as error:
-            raise chain.damaged(layer.record, name, "it is missing", None) from error
+            raise chain.damaged(layer.holder.record, name, "it is missing", None) from error
         except LayoutError as error:
-            raise chain.damaged(layer.record, name, str(error), (error.offset, error.length)) from error
+            raise chain.damaged(layer.holder.record, name, str(error), (error.offset, error.length)) from error

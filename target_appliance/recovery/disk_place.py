@@ -52,7 +52,5 @@ class DiskPlace:
 
 def protect(place: DiskPlace) -> None:
     """Make the finished files of a disk read-only for good."""
-    own = (f"disk-{place.spec.key}.", f"disk-{place.spec.key}-")
-    for name in place.store.names(place.folder):
-        if name.startswith(own):
-            place.store.protect(place.path(name))
+    for name in names.of_disk(place.spec.key, place.store.names(place.folder)):
+        place.store.protect(place.path(name))

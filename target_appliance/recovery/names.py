@@ -22,6 +22,24 @@ POINTS_LOCK = "points.lock"
 """Held by whoever makes a point of a tenant's, or shuts the tenant off from it for good."""
 ERASE_FILE = "erase.json"
 """While a tenant is being erased: what is to go."""
+DROPPED_FILE = "dropped.json"
+"""In a point's folder: it is no point of its own any more."""
+RETENTION_FILE = "retention.json"
+"""Of a tenant and of a replica: what is kept for how long."""
+RECORDS = "records"
+"""Records of points whose folders are gone."""
+DROPPING = "dropping"
+"""Folder in which the note of a dropped point is made."""
+MERGE = "merge"
+"""Folder in which a merge is made ready."""
+MERGING = "merging"
+"""The same, once it is decided: whoever finds it finishes it."""
+TRASH = "trash"
+"""What is to be removed."""
+READING_LOCK = "reading.lock"
+"""Held by all who read a replica's points together; alone by who moves or removes their files."""
+RECLAIM_LOCK = "reclaim.lock"
+"""Held by whoever merges and removes points of a replica."""
 REWRITE = "rewrite"
 """Folder in which a small file is made anew before it replaces the old one."""
 
@@ -54,6 +72,16 @@ def point_folder(tenant: TenantId, replica: ReplicaId, point: PointNumber) -> st
 def point_name(point: PointNumber) -> str:
     """A point's folder name: at least six digits."""
     return f"{point:06d}"
+
+
+def record_path(tenant: TenantId, replica: ReplicaId, point: PointNumber) -> str:
+    """The record of a point whose folder is gone."""
+    return f"{replica_folder(tenant, replica)}/{RECORDS}/{point_name(point)}.json"
+
+
+def absorbed_manifest(disk: DiskKey, point: PointNumber) -> str:
+    """In the folder of the point that absorbed ``point``: its sealed manifest of the disk."""
+    return f"disk-{disk}-p{point_name(point)}.manifest"
 
 
 def staging_folder(tenant: TenantId, replica: ReplicaId) -> str:
@@ -99,6 +127,11 @@ def manifest_file(disk: DiskKey) -> str:
 def digests_file(disk: DiskKey) -> str:
     """Digests of the stored bytes of the disk's files."""
     return f"disk-{disk}.digests"
+
+
+def of_disk(disk: DiskKey, found: Sequence[str]) -> tuple[str, ...]:
+    """Those names of a point's folder that are the disk's."""
+    return tuple(name for name in found if name.startswith((f"disk-{disk}.", f"disk-{disk}-")))
 
 
 def parent_hint(disk: DiskKey, base: PointNumber) -> str:

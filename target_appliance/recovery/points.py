@@ -12,12 +12,70 @@ from target_appliance.seal.keys import DataKey
 from target_appliance.store.port import Store
 
 _POINT_NAME = re.compile(r"(?!0{6})[0-9]{6}|[1-9][0-9]{6,9}")
+_RECORD_NAME = re.compile(rf"({_POINT_NAME.pattern})\.json")
+
+
+def folders(store: Store, tenant: TenantId, replica: ReplicaId) -> tuple[PointNumber, ...]:
+    """Numbers of the points that have a folder, dropped ones included, rising."""
+    found = store.names(names.points_folder(tenant, replica))
+    return tuple(sorted(PointNumber(int(name)) for name in found if _POINT_NAME.fullmatch(name)))
 
 
 def numbers(store: Store, tenant: TenantId, replica: ReplicaId) -> tuple[PointNumber, ...]:
-    """Numbers of the committed points, rising."""
-    found = store.names(names.points_folder(tenant, replica))
-    return tuple(sorted(PointNumber(int(name)) for name in found if _POINT_NAME.fullmatch(name)))
+    """Numbers of the committed points that are kept, rising."""
+    found = folders(store, tenant, replica)
+    return tuple(number for number in found if not is_dropped(store, tenant, replica, number))
+
+
+def is_dropped(store: Store, tenant: TenantId, replica: ReplicaId, point: PointNumber) -> bool:
+    """Whether a point that has a folder is dropped."""
+    return names.DROPPED_FILE in store.names(names.point_folder(tenant, replica, point))
+
+
+def recorded(store: Store, tenant: TenantId, replica: ReplicaId) -> tuple[PointNumber, ...]:
+    """Numbers of dropped points of which only the record is left, rising."""
+    found = store.names(f"{names.replica_folder(tenant, replica)}/{names.RECORDS}")
+    named = (_RECORD_NAME.fullmatch(name) for name in found)
+    return tuple(sorted(PointNumber(int(match[1])) for match in named if match))
+
+
+def stored_bytes(store: Store, tenant: TenantId, replica: ReplicaId, point: PointNumber) -> int:
+    """Bytes that a kept point costs: its files, and those of the dropped points right below it."""
+    total = folder_bytes(store, names.point_folder(tenant, replica, point))
+    for lower in reversed([number for number in folders(store, tenant, replica) if number < point]):
+        if not is_dropped(store, tenant, replica, lower):
+            break
+        total += folder_bytes(store, names.point_folder(tenant, replica, lower))
+    return total
+
+
+def folder_bytes(store: Store, folder: str) -> int:
+    """Bytes that the files of a folder take; of one that is being replaced, nothing."""
+    total = 0
+    for name in store.names(folder):
+        try:
+            with store.open(f"{folder}/{name}") as file:
+                total += file.size
+        except NotFoundError:
+            continue
+    return total
+
+
+def read_kept(store: Store, tenant: TenantId, replica: ReplicaId, point: PointNumber) -> PointRecord:
+    """The record of a point that is not dropped. Raises NotFoundError, DamagedError."""
+    held = store.names(names.point_folder(tenant, replica, point))
+    if names.DROPPED_FILE in held or (not held and point not in folders(store, tenant, replica)):
+        raise no_point(replica, point)
+    return read_point(store, tenant, replica, point)[0]
+
+
+def no_point(replica: ReplicaId, point: PointNumber) -> NotFoundError:
+    """There is no such point."""
+    return NotFoundError(
+        f"replica {replica} has no point {point}",
+        subject=f"point {point}",
+        next_step="list them with target-appliance points",
+    )
 
 
 def newest_time(store: Store) -> int | None:
@@ -36,6 +94,8 @@ def read_point(
 ) -> tuple[PointRecord, dict[DiskKey, bytes]]:
     """A point's record, which agrees with itself and its place, and its MACs by disk, which are not checked here.
 
+    A dropped point's is read as well, also when nothing else is left of it.
+
     Raises:
         NotFoundError: there is no such point.
         DamagedError: the record is not what was written, or stands where another point belongs.
@@ -44,13 +104,13 @@ def read_point(
     try:
         members = small_file.read(store, path)
     except NotFoundError:
-        if point in numbers(store, tenant, replica):
+        if point in folders(store, tenant, replica):
             raise small_file.damaged(path, "it is missing") from None
-        raise NotFoundError(
-            f"replica {replica} has no point {point}",
-            subject=f"point {point}",
-            next_step="list them with target-appliance points",
-        ) from None
+        path = names.record_path(tenant, replica, point)
+        try:
+            members = small_file.read(store, path)
+        except NotFoundError:
+            raise no_point(replica, point) from None
     try:
         record, macs = record_file.from_members(members)
     except ValueError as error:

@@ -273,6 +273,16 @@ class StagedSync:
     def _rename(self) -> None:
         plan = self._plan
         points = names.points_folder(plan.tenant, plan.replica)
+        for disk, base in plan.bases.items():
+            # Dropped and gone since the sync began: only a disk that the newest point lacks can stand on such a one.
+            if base is not None and names.digests_file(disk) not in self._store.names(
+                names.point_folder(plan.tenant, plan.replica, base)
+            ):
+                raise FencedError(
+                    f"point {base}, on which disk {disk} was to stand, was dropped meanwhile",
+                    subject=f"replica {plan.replica}",
+                    next_step="sync again",
+                )
         self._store.make_folder(points)
         try:
             self._store.rename(self._folder, names.point_folder(plan.tenant, plan.replica, plan.point))

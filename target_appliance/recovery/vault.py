@@ -27,12 +27,13 @@ from common.ids import (
 )
 from target_appliance.kms.directory import KmsDirectory
 from target_appliance.kms.port import Kms
-from target_appliance.recovery import begin, names, parked, points, vm_file
+from target_appliance.recovery import begin, dropped, names, parked, points, vm_file
 from target_appliance.recovery.chain import Chain, DiskView
 from target_appliance.recovery.export.forms import Form, export
 from target_appliance.recovery.findings import Progress, Report
 from target_appliance.recovery.key_cache import KEEP_SECONDS
 from target_appliance.recovery.keyring import Keyring
+from target_appliance.recovery.reclaim import Reclaimed, Reclaimer
 from target_appliance.recovery.replay_file import ReplayError
 from target_appliance.recovery.staging import StagedSync, SyncPlan
 from target_appliance.recovery.types import PointRecord, SyncHeader
@@ -130,8 +131,14 @@ class Vault:
         return self._keyring.files.replicas(tenant)
 
     def point_numbers(self, tenant: TenantId, replica: ReplicaId) -> tuple[PointNumber, ...]:
-        """Numbers of the committed points, rising, without reading them."""
+        """Numbers of the committed points that are kept, rising, without reading them."""
         return points.numbers(self._store, tenant, replica)
+
+    def dropped_numbers(self, tenant: TenantId, replica: ReplicaId) -> tuple[PointNumber, ...]:
+        """Numbers of the points that were dropped, rising, whether anything is left of them or not."""
+        kept = set(self.point_numbers(tenant, replica))
+        there = points.folders(self._store, tenant, replica)
+        return tuple(sorted({*there, *points.recorded(self._store, tenant, replica)} - kept))
 
     def points(self, tenant: TenantId, replica: ReplicaId) -> tuple[PointRecord, ...]:
         """The committed points, rising; empty when there is no such replica.
@@ -142,22 +149,35 @@ class Vault:
         return tuple(self.point(tenant, replica, number) for number in self.point_numbers(tenant, replica))
 
     def point(self, tenant: TenantId, replica: ReplicaId, number: PointNumber) -> PointRecord:
-        """One point. Raises NotFoundError, DamagedError."""
-        return points.read_point(self._store, tenant, replica, number)[0]
+        """One point that is kept. Raises NotFoundError, DamagedError."""
+        return points.read_kept(self._store, tenant, replica, number)
 
     def newest(self, tenant: TenantId, replica: ReplicaId) -> PointRecord | None:
         """The newest committed point."""
-        found = self.point_numbers(tenant, replica)
+        found = points.folders(self._store, tenant, replica)  # the newest is never dropped
         return self.point(tenant, replica, found[-1]) if found else None
 
     def stored_bytes(self, tenant: TenantId, replica: ReplicaId, number: PointNumber) -> int:
-        """Bytes that a point's files take."""
-        folder = names.point_folder(tenant, replica, number)
-        total = 0
-        for name in self._store.names(folder):
-            with self._store.open(f"{folder}/{name}") as file:
-                total += file.size
-        return total
+        """Bytes that a point's files take, and those of the dropped points right below it."""
+        return points.stored_bytes(self._store, tenant, replica, number)
+
+    def drop(self, tenant: TenantId, replica: ReplicaId, point: PointNumber, reason: str) -> None:
+        """Drop a point for good; its space comes back with ``reclaim``. See ``dropped.drop``.
+
+        Raises:
+            NotFoundError: there is no such point.
+            PreconditionError: it is the newest, or the tenant is being erased.
+            BusyError: a point is just being made.
+        """
+        dropped.drop(self._store, self.time.now(), self._failpoint, tenant, replica, point, reason)
+
+    def reclaim(self, tenant: TenantId, replica: ReplicaId, progress: Progress = _no_progress) -> Reclaimed:
+        """Give back the space of dropped points, as far as it is worth it; no key is used. See ``Reclaimer.run``."""
+        return Reclaimer(self._store, self._failpoint, tenant, replica).run(progress)
+
+    def settle(self, tenant: TenantId, replica: ReplicaId) -> None:
+        """Finish what a crash cut short of a drop or a merge. Raises BusyError, DamagedError, PreconditionError."""
+        Reclaimer(self._store, self._failpoint, tenant, replica).settle()
 
     def begin(
         self, tenant: TenantId, replica: ReplicaId, sync: SyncId, header: SyncHeader, owner: AgentId | None = None
@@ -372,8 +392,9 @@ class Vault:
         return stamp(self._store, self.time, tenant)
 
     def _newest_first(self, tenant: TenantId, replica: ReplicaId) -> Iterator[PointRecord]:
-        for number in reversed(self.point_numbers(tenant, replica)):
-            yield self.point(tenant, replica, number)
+        for number in reversed(points.folders(self._store, tenant, replica)):
+            if not points.is_dropped(self._store, tenant, replica, number):
+                yield self.point(tenant, replica, number)
 
     def _older_keys(self, newest: PointRecord, keys: Mapping[DiskKey, DataKey]) -> dict[DiskKey, DataKey]:
         """DEKs of the newest point that are not the disks' newest any more."""

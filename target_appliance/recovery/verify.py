@@ -6,15 +6,18 @@ key every MAC, manifest root, tag and plaintext digest is checked as well.
 
 import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
 
 from common.errors import DamagedError, KeyNotUsableError, NotFoundError, PreconditionError, StoreError
 from common.ids import DiskKey, PointNumber, ReplicaId, TenantId
 from target_appliance.recovery import names, points
 from target_appliance.recovery.findings import Collector, Finding, Kind, Place, Progress, Report
+from target_appliance.recovery.inventory import Inventory
 from target_appliance.recovery.keyring import Keyring
+from target_appliance.recovery.reading import reading
 from target_appliance.recovery.types import NO_PARENT_HASH, PointRecord
 from target_appliance.recovery.verify_sealed import SealedDisk
-from target_appliance.recovery.verify_stored import StoredPoint, store_watched
+from target_appliance.recovery.verify_stored import StoredPoint, check_record, store_watched
 from target_appliance.seal.keys import DataKey
 from target_appliance.store.port import Store
 
@@ -47,8 +50,26 @@ def verify(
         NotFoundError: there is no such replica or point, nor should there be.
         KeyNotUsableError, KmsUnavailableError: ``with_key``, and the key cannot be had.
     """
-    there = points.numbers(store, tenant, replica)
-    known = {*there, *committed}
+    with ExitStack() as life:
+        if names.REPLICA_FILE in store.names(names.replica_folder(tenant, replica)):
+            life.enter_context(reading(store, tenant, replica))
+        return _verify(store, keyring, tenant, replica, with_key, point, progress, committed)
+
+
+def _verify(  # noqa: PLR0917  verify's, which names them
+    store: Store,
+    keyring: Keyring,
+    tenant: TenantId,
+    replica: ReplicaId,
+    with_key: bool,
+    point: PointNumber | None,
+    progress: Progress,
+    committed: Collection[PointNumber],
+) -> Report:
+    kept = points.numbers(store, tenant, replica)
+    there = points.folders(store, tenant, replica)
+    recorded = set(points.recorded(store, tenant, replica)).difference(there)
+    known = {*kept, *set(committed).difference(recorded, there)}
     if not known or (point is not None and point not in known):
         raise NotFoundError(
             f"replica {replica} has no points" if point is None else f"replica {replica} has no point {point}",
@@ -56,29 +77,30 @@ def verify(
             next_step="list them with target-appliance points",
         )
     collector = Collector(replica, progress)
-    wanted = there if point is None else _standing_on(store, tenant, replica, point)
+    wanted = tuple(sorted({*there, *recorded})) if point is None else _standing_on(store, tenant, replica, point)
     lost = sorted(known.difference(there)) if point is None else []
     for number in lost:
         _missing(collector, number, "it was committed")
     _check_key_files(store, keyring, tenant, replica, collector)
     if point is None:
         _check_strays(store, tenant, replica, collector)
-    records = {}
+    records = {number: check_record(store, tenant, replica, number, number in recorded, collector) for number in wanted}
+    found = {number: record for number, record in records.items() if record is not None}
+    have = Inventory(found, frozenset(there), frozenset(there).difference(kept))
     for number in wanted:
-        record = StoredPoint(store, tenant, replica, number, collector).check()
-        if record is not None:
-            records[number] = record
-    _check_links(records, wanted, {*there, *lost}, collector)
+        if number in have.folders:
+            StoredPoint(store, tenant, replica, number, collector, have).check()
+    _check_links(found, wanted, {*there, *recorded, *lost}, collector)
     if with_key:
-        _check_sealed(store, keyring, records, collector)
+        _check_sealed(store, keyring, have, collector)
     return Report(
         replica,
         with_key,
-        wanted,
+        tuple(number for number in wanted if number in kept),
         collector.files,
         collector.bytes,
         collector.grains,
-        tuple(_with_affected(finding, records, wanted) for finding in collector.found),
+        tuple(_with_affected(finding, found, kept if point is None else (point,)) for finding in collector.found),
     )
 
 
@@ -123,11 +145,13 @@ def _check_key_file(store: Store, place: Place, folder: str, check: Callable[[],
 
 def _check_strays(store: Store, tenant: TenantId, replica: ReplicaId, collector: Collector) -> None:
     """What lies in the replica's folders and is not ours."""
-    known = {names.REPLICA_FILE, names.REWRITE, names.POINTS, names.STAGING, names.RESUME}
+    known = {names.REPLICA_FILE, names.REWRITE, names.POINTS, names.STAGING, names.RESUME, names.RECORDS}
+    known.add(names.RETENTION_FILE)
+    known |= {names.DROPPING, names.MERGE, names.MERGING, names.TRASH, names.READING_LOCK, names.RECLAIM_LOCK}
     for name in store.names(names.replica_folder(tenant, replica)):
         if name not in known:
             Place(collector, name).add(Kind.EXTRA, "nothing of the appliance's is called so")
-    numbered = {names.point_name(number) for number in points.numbers(store, tenant, replica)}
+    numbered = {names.point_name(number) for number in points.folders(store, tenant, replica)}
     for name in store.names(names.points_folder(tenant, replica)):
         if name not in numbered:
             Place(collector, f"{names.POINTS}/{name}").add(Kind.EXTRA, "no point is called so")
@@ -163,18 +187,21 @@ def _missing(collector: Collector, point: PointNumber, why: str) -> None:
     Place(collector, names.point_name(point), point).add(Kind.MISSING, f"the point is not in the store, {why}")
 
 
-def _check_sealed(
-    store: Store, keyring: Keyring, records: Mapping[PointNumber, PointRecord], collector: Collector
-) -> None:
+def _check_sealed(store: Store, keyring: Keyring, have: Inventory, collector: Collector) -> None:
     keys: dict[tuple[DiskKey, int], DataKey | None] = {}
-    for record in records.values():
+    for number, record in have.records.items():
+        if number not in have.folders:
+            continue
         for disk in record.disks:
+            if (number, disk.spec.key) not in have.needed:
+                continue
             which = (disk.spec.key, disk.key_epoch)
             if which not in keys:
                 keys[which] = _key(keyring, record, which, collector)
             key = keys[which]
             if key is not None:
-                SealedDisk(store, record, disk, key, collector).check()
+                absorbed = [have.records[one] for one in have.absorbed(number, disk.spec.key) if one in have.records]
+                SealedDisk(store, record, disk, key, collector, absorbed).check()
 
 
 def _key(keyring: Keyring, record: PointRecord, which: tuple[DiskKey, int], collector: Collector) -> DataKey | None:
@@ -197,16 +224,16 @@ def _key(keyring: Keyring, record: PointRecord, which: tuple[DiskKey, int], coll
 
 
 def _with_affected(
-    finding: Finding, records: Mapping[PointNumber, PointRecord], wanted: Sequence[PointNumber]
+    finding: Finding, records: Mapping[PointNumber, PointRecord], kept: Sequence[PointNumber]
 ) -> Finding:
     """The finding with the points that cannot be trusted because of it."""
     if finding.kind is Kind.EXTRA:
         return finding
     if finding.point is None:
-        return dataclasses.replace(finding, affects=tuple(wanted))
+        return dataclasses.replace(finding, affects=tuple(kept))
     affected = {finding.point}
     for number in sorted(records):
         for disk in records[number].disks:
             if disk.base_point in affected and finding.disk in (None, disk.spec.key):
                 affected.add(number)
-    return dataclasses.replace(finding, affects=tuple(sorted(affected & set(wanted))))
+    return dataclasses.replace(finding, affects=tuple(sorted(affected & set(kept))))

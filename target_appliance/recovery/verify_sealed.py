@@ -1,6 +1,8 @@
 """Sealed content against its keys: MACs, manifests, and every grain's tag and digest, of one disk at one point."""
 
+import heapq
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final
 
@@ -42,8 +44,18 @@ class _Bad:
 class SealedDisk:
     """Checks one disk of one point with its DEK. A cut or altered part ends with a finding, never with an exception."""
 
-    def __init__(self, store: Store, record: PointRecord, disk: DiskRecord, key: DataKey, collector: Collector) -> None:
+    def __init__(  # noqa: PLR0917  what it is about, and what it is checked with
+        self,
+        store: Store,
+        record: PointRecord,
+        disk: DiskRecord,
+        key: DataKey,
+        collector: Collector,
+        absorbed: Sequence[PointRecord] = (),
+    ) -> None:
+        """``absorbed`` are the points, newest first, whose part of the disk lies in this one's folder."""
         self._store = store
+        self._absorbed = absorbed
         self._record = record
         self._disk = disk
         self._key = key
@@ -53,16 +65,38 @@ class SealedDisk:
 
     def check(self) -> None:
         """Check everything."""
-        self._check_mac()
         self._check_vm()
-        place = self._place(names.manifest_file(self._disk_key))
-        with store_watched(place), self._store.open(f"{self._folder}/{place.file}") as file:
+        with ExitStack() as life:
+            parts = []
+            for record in (self._record, *self._absorbed):
+                self._check_mac(record)
+                parts.append(self._manifest(record, life))
+            manifests = [part for part in parts if part is not None]
+            if len(manifests) == len(parts):
+                try:
+                    self._check_extents(manifests)
+                except ManifestError:
+                    return  # named when its root was looked at
+
+    def _manifest(self, record: PointRecord, life: ExitStack) -> ManifestReader | None:
+        """The sealed manifest of the point or of one that it absorbed; None and a finding when it is no use."""
+        own = record.number == self._record.number
+        name = names.manifest_file(self._disk_key) if own else names.absorbed_manifest(self._disk_key, record.number)
+        disk = record.disk(self._disk_key)
+        place = self._place(name)
+        if disk is None:
+            return None  # a finding of the links
+        with store_watched(place):
+            file = life.enter_context(self._store.open(f"{self._folder}/{name}"))
             try:
-                manifest = ManifestReader(file, self._key, self._record.number, self._record.sync)
-                self._check_manifest(manifest, place, file.size)
-                self._check_extents(manifest)
+                manifest = ManifestReader(file, self._key, record.number, record.sync)
+                if manifest.root() != disk.manifest_root or manifest.records != disk.grains:
+                    place.add(Kind.FORGED, "its root is not the one in the record", (0, file.size))
             except ManifestError as error:
                 place.add(Kind.CORRUPT, str(error), (error.offset, error.length))
+            else:
+                return manifest
+        return None
 
     @property
     def _disk_key(self) -> DiskKey:
@@ -71,12 +105,12 @@ class SealedDisk:
     def _place(self, file: str) -> Place:
         return Place(self._collector, file, self._record.number, self._disk_key)
 
-    def _check_mac(self) -> None:
+    def _check_mac(self, record: PointRecord) -> None:
         place = self._place(names.RECORD_FILE)
         with store_watched(place):
             try:
-                _, macs = points.read_point(self._store, self._record.tenant, self._record.replica, self._record.number)
-                points.check_mac(self._record, macs, self._key)
+                _, macs = points.read_point(self._store, record.tenant, record.replica, record.number)
+                points.check_mac(record, macs, self._key)
             except DamagedError as error:
                 place.add(Kind.FORGED, error.message)
 
@@ -94,23 +128,20 @@ class SealedDisk:
                 except configuration.ConfigurationError as error:
                     place.add(Kind.FORGED, str(error), (0, vm.size))
 
-    def _check_manifest(self, manifest: ManifestReader, place: Place, size: int) -> None:
-        root = manifest.root()
-        if root != self._disk.manifest_root or manifest.records != self._disk.grains:
-            place.add(Kind.FORGED, "its root is not the one in the record", (0, size))
-
-    def _check_extents(self, manifest: ManifestReader) -> None:
+    def _check_extents(self, manifests: Sequence[ManifestReader]) -> None:
         capacities = extent_capacities(self._disk.spec.capacity_bytes)
         for number, capacity in enumerate(capacities):
             place = self._place(names.extent_file(self._disk_key, number + 1, len(capacities)))
             with store_watched(place), self._store.open(f"{self._folder}/{place.file}") as file:
                 try:
                     extent = ExtentReader(file, capacity, PAYLOAD_MOST_BYTES)
-                    self._check_grains(manifest, extent, number, place)
+                    self._check_grains(manifests, extent, number, place)
                 except LayoutError as error:
                     place.add(Kind.CORRUPT, str(error), (error.offset, error.length))
 
-    def _check_grains(self, manifest: ManifestReader, extent: ExtentReader, number: int, place: Place) -> None:
+    def _check_grains(
+        self, manifests: Sequence[ManifestReader], extent: ExtentReader, number: int, place: Place
+    ) -> None:
         first = number * EXTENT_GRAINS
 
         def check(batch: Sequence[_Wanted]) -> list[_Bad]:
@@ -118,7 +149,7 @@ class SealedDisk:
 
         # A piece of its own beside the same file's stored bytes, for passing over what was opened before.
         stage = f"opened {place.file}"
-        batches = self._batches(manifest, extent, first, place)
+        batches = self._batches(manifests, extent, first, place)
         wanted = (batch for batch in batches if not self._collector.skips(stage, batch[0][0] * SECTOR_BYTES))
         for batch, bad in ordered_map(check, wanted):
             self._collector.grains += len(batch)
@@ -128,10 +159,10 @@ class SealedDisk:
                 place.add(Kind.CORRUPT, one.what, (one.offset, one.length), one.grain)
 
     def _batches(
-        self, manifest: ManifestReader, extent: ExtentReader, first: int, place: Place
+        self, manifests: Sequence[ManifestReader], extent: ExtentReader, first: int, place: Place
     ) -> Iterator[list[_Wanted]]:
         """Grains to open, some at a time; what table and manifest disagree about becomes a finding here."""
-        records, entries = _records(manifest, first), extent.entries()
+        records, entries = _folded(manifests, first), extent.entries()
         record, entry = next(records, _NO_RECORD), next(entries, _NO_ENTRY)
         batch: list[_Wanted] = []
         while (grain := min(record[0], first + entry[0])) < _NEVER:
@@ -167,6 +198,20 @@ class SealedDisk:
                 yield _Bad(grain, str(error), offset, length)
             except LayoutError as error:
                 yield _Bad(grain, str(error), error.offset, error.length)
+
+
+def _folded(manifests: Sequence[ManifestReader], first: int) -> Iterator[tuple[int, bytes]]:
+    """Records of several points of one file, newest first: per grain the newest one's."""
+    last = -1
+    ranked = (_marked(manifest, first, rank) for rank, manifest in enumerate(manifests))
+    for grain, _, found in heapq.merge(*ranked):
+        if grain != last:
+            yield grain, found
+        last = grain
+
+
+def _marked(manifest: ManifestReader, first: int, rank: int) -> Iterator[tuple[int, int, bytes]]:
+    return ((grain, rank, found) for grain, found in _records(manifest, first))
 
 
 def _records(manifest: ManifestReader, first: int) -> Iterator[tuple[int, bytes]]:

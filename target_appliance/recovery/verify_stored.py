@@ -9,15 +9,16 @@ from blake3 import blake3
 from common.errors import DamagedError, NotFoundError, PreconditionError, StoreError
 from common.grain import DIGEST_BYTES
 from common.ids import DiskKey, PointNumber, ReplicaId, TenantId
-from target_appliance.recovery import names, points
+from target_appliance.recovery import names, points, small_file
 from target_appliance.recovery.describe import sealed_descriptor
 from target_appliance.recovery.digests import CHUNK_BYTES, DigestList, DigestListError, ListedFile
 from target_appliance.recovery.findings import Collector, Kind, Place
+from target_appliance.recovery.inventory import Inventory
 from target_appliance.recovery.types import DiskRecord, PointRecord, SealedVm
 from target_appliance.store.port import ReadFile, Store
 from target_appliance.vmdk.layout import SECTOR_BYTES, extent_capacities
 
-_FILE_NAME = re.compile(r"disk-[0-9]{1,10}(-s[0-9]{3})?\.(vmdk|manifest)")
+_FILE_NAME = re.compile(r"disk-[0-9]{1,10}(-s[0-9]{3}|-p[0-9]{6,10})?\.(vmdk|manifest)")
 _LIST_NAME = re.compile(r"disk-([0-9]{1,10})\.digests")
 
 
@@ -32,26 +33,63 @@ def store_watched(place: Place) -> Iterator[None]:
         place.add(Kind.UNREACHABLE, error.message)
 
 
-class StoredPoint:
-    """Checks one point's folder."""
+def check_record(  # noqa: PLR0917  all that says where it is
+    store: Store,
+    tenant: TenantId,
+    replica: ReplicaId,
+    point: PointNumber,
+    alone: bool,
+    collector: Collector,
+) -> PointRecord | None:
+    """Check a point's record; returns it if it can be believed so far."""
+    path = f"{names.point_folder(tenant, replica, point)}/{names.RECORD_FILE}"
+    name = names.RECORD_FILE
+    if alone:
+        path = names.record_path(tenant, replica, point)
+        name = path.removeprefix(f"{names.replica_folder(tenant, replica)}/")
+    place = Place(collector, name, point)
+    collector.files += 1
+    with store_watched(place):
+        with store.open(path) as file:
+            size = file.size
+        collector.read(size)
+        try:
+            return points.read_point(store, tenant, replica, point)[0]
+        except (DamagedError, PreconditionError) as error:
+            place.add(Kind.CORRUPT, error.message, (0, size))
+    return None
 
-    def __init__(
-        self, store: Store, tenant: TenantId, replica: ReplicaId, point: PointNumber, collector: Collector
+
+class StoredPoint:
+    """Checks one point's folder, but for its record."""
+
+    def __init__(  # noqa: PLR0917  all that says where it is
+        self,
+        store: Store,
+        tenant: TenantId,
+        replica: ReplicaId,
+        point: PointNumber,
+        collector: Collector,
+        have: Inventory,
     ) -> None:
         self._store = store
         self._tenant = tenant
         self._replica = replica
         self._point = point
         self._collector = collector
+        self._have = have
         self._folder = names.point_folder(tenant, replica, point)
 
-    def check(self) -> PointRecord | None:
-        """Check everything; returns the record if it can be believed so far."""
-        record = self._record()
+    def check(self) -> None:
+        """Check everything."""
+        record = self._have.records.get(self._point)
         here = Place(self._collector, ".", self._point)
         with store_watched(here):
             present = self._store.names(self._folder)
             expected = {names.RECORD_FILE}
+            if self._point in self._have.dropped:
+                expected.add(names.DROPPED_FILE)
+                self._check_note()
             if record is not None:
                 for disk in record.disks:
                     expected.update(self._check_disk(disk))
@@ -67,21 +105,20 @@ class StoredPoint:
                     key = _disk_of_list(name)
                     if key is not None:
                         self._check_list(key, None)
-        return record
 
-    def _record(self) -> PointRecord | None:
-        place = Place(self._collector, names.RECORD_FILE, self._point)
+    def _check_note(self) -> None:
+        """What says that the point was dropped."""
+        place = Place(self._collector, names.DROPPED_FILE, self._point)
         self._collector.files += 1
-        path = f"{self._folder}/{names.RECORD_FILE}"
+        path = f"{self._folder}/{names.DROPPED_FILE}"
         with store_watched(place):
             with self._store.open(path) as file:
                 size = file.size
             self._collector.read(size)
             try:
-                return points.read_point(self._store, self._tenant, self._replica, self._point)[0]
+                small_file.read(self._store, path)
             except (DamagedError, PreconditionError) as error:
                 place.add(Kind.CORRUPT, error.message, (0, size))
-        return None
 
     def _check_vm(self, vm: SealedVm) -> None:
         place = Place(self._collector, names.VM_FILE, self._point)
@@ -98,9 +135,17 @@ class StoredPoint:
         count = len(extent_capacities(disk.spec.capacity_bytes))
         expected = {names.extent_file(key, number, count) for number in range(1, count + 1)}
         expected |= {names.disk_file(key), names.manifest_file(key)}
+        if (self._point, key) not in self._have.needed:
+            # Of a dropped point that is only kept for another disk; what this one stood on may be gone.
+            return {*expected, *self._check_unneeded(key)}
+        expected |= {names.absorbed_manifest(key, point) for point in self._have.absorbed(self._point, key)}
         if self._check_list(key, expected):
             self._check_descriptor(disk, count)
         return expected | {names.digests_file(key)}
+
+    def _check_unneeded(self, key: DiskKey) -> set[str]:
+        """Nobody will read it: only what belongs to it is told, so that it is not taken for a stray."""
+        return set(names.of_disk(key, self._store.names(self._folder)))
 
     def _check_list(self, key: DiskKey, expected: set[str] | None) -> bool:
         """Check the files of a disk's digest list, which must be ``expected``; False when the list is no use."""
@@ -152,7 +197,7 @@ class StoredPoint:
     def _check_descriptor(self, disk: DiskRecord, extents: int) -> None:
         """The descriptor follows from the record, so one that was altered together with its digest shows."""
         place = Place(self._collector, names.disk_file(disk.spec.key), self._point, disk.spec.key)
-        descriptor = sealed_descriptor(disk.spec, self._point, disk.base_point)
+        descriptor = sealed_descriptor(disk.spec, self._point, self._have.below(self._point, disk.spec.key))
         offset, expected = (SECTOR_BYTES, descriptor.embedded()) if extents == 1 else (0, descriptor.encode())
         with store_watched(place), self._store.open(f"{self._folder}/{place.file}") as file:
             if file.read_at(offset, len(expected)) != expected:

@@ -14,7 +14,7 @@ from target_appliance.retention.policy import Policy
 from target_appliance.retention.rules import Hold
 from target_appliance.store.port import Store
 
-FILE: Final = "retention.json"
+FILE: Final = names.RETENTION_FILE
 """In the tenant's folder and in the replica's."""
 MOST_LOCK_DAYS: Final = 36_500
 _MOST_HOLDS: Final = 10_000

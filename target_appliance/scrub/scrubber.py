@@ -16,10 +16,11 @@ from target_appliance.catalog.catalog import Catalog
 from target_appliance.catalog.model import ScrubRow
 from target_appliance.recovery import names, points
 from target_appliance.recovery.findings import Collector, Finding, Kind, Place
+from target_appliance.recovery.inventory import Inventory, readable
 from target_appliance.recovery.types import PointRecord
 from target_appliance.recovery.vault import Vault
 from target_appliance.recovery.verify_sealed import SealedDisk
-from target_appliance.recovery.verify_stored import StoredPoint, store_watched
+from target_appliance.recovery.verify_stored import StoredPoint, check_record, store_watched
 from target_appliance.scrub.choice import Due, PointKey, next_points
 from target_appliance.scrub.state import State, affected, sentence, verdict, worst
 
@@ -147,18 +148,23 @@ class Scrubber:
         place = Place(collector, names.RECORD_FILE, number)
         there = False
         with store_watched(place):
-            there = number in points.numbers(self._vault.store, tenant, replica)
+            there = number in points.folders(self._vault.store, tenant, replica)
             if not there:
                 place.add(Kind.MISSING, "the point is not in the store")
         if not there:
             collector.mark = None
             return False
-        record = StoredPoint(self._vault.store, tenant, replica, number, collector).check()
-        return self._with_key and record is not None and self._open(record, collector)
+        store = self._vault.store
+        record = check_record(store, tenant, replica, number, False, collector)
+        have = readable(store, tenant, replica)
+        StoredPoint(store, tenant, replica, number, collector, have).check()
+        return self._with_key and record is not None and self._open(record, have, collector)
 
-    def _open(self, record: PointRecord, collector: Collector) -> bool:
+    def _open(self, record: PointRecord, have: Inventory, collector: Collector) -> bool:
         """Whether all of it was opened; keys that are not given out now are no fault of the point's."""
         for disk in record.disks:
+            if (record.number, disk.spec.key) not in have.needed:
+                continue
             try:
                 key = self._vault.keyring.open(record.tenant, record.replica, disk.spec.key, disk.key_epoch)
             except DamagedError as error:
@@ -168,7 +174,8 @@ class Scrubber:
                 collector.mark = None
                 return False
             else:
-                SealedDisk(self._vault.store, record, disk, key, collector).check()
+                absorbed = [have.records[one] for one in have.absorbed(record.number, disk.spec.key)]
+                SealedDisk(self._vault.store, record, disk, key, collector, absorbed).check()
         return True
 
     def _paced(self, row: ScrubRow, before: State, collector: Collector, count: int) -> None:
@@ -194,7 +201,7 @@ class Scrubber:
         found: dict[PointKey, int] = {}
         for tenant in self._catalog.tenants():
             for replica in self._vault.replicas(tenant):
-                for number in points.numbers(self._vault.store, tenant, replica):
+                for number in points.folders(self._vault.store, tenant, replica):
                     found[tenant, replica, number] = 0
             for one in self._catalog.replicas(tenant):
                 for point in self._catalog.points(tenant, one.replica):

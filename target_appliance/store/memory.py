@@ -64,7 +64,9 @@ class MemoryStore:
         self._files: dict[tuple[str, ...], bytearray] = {}
         self._folders: set[tuple[str, ...]] = {()}
         self._protected: set[tuple[str, ...]] = set()
-        self._locks: dict[tuple[str, ...], threading.Lock] = {}
+        self._freed = threading.Condition()
+        self._holders: dict[tuple[str, ...], int] = {}
+        """Of lock files: how many hold one together, or -1 for one alone."""
 
     def content(self, path: str) -> bytearray:
         """The bytes of a file, to look at or to damage."""
@@ -178,18 +180,26 @@ class MemoryStore:
         return _ROOM_BYTES
 
     @contextmanager
-    def lock(self, path: str) -> Iterator[None]:
+    def lock(self, path: str, *, shared: bool = False, seconds: float | None = None) -> Iterator[None]:
         """See Store."""
         names = split_path(path)
         with self._lock:
             self._require_folder(names[:-1], path)
-            held = self._locks.setdefault(names, threading.Lock())
-        if not held.acquire(timeout=LOCK_SECONDS):
-            raise BusyError(f"{path} is locked", subject=f"store file {path}", next_step="try again")
+
+        def free() -> bool:
+            holders = self._holders.get(names, 0)
+            return holders >= 0 if shared else holders == 0
+
+        with self._freed:
+            if not self._freed.wait_for(free, LOCK_SECONDS if seconds is None else seconds):
+                raise BusyError(f"{path} is locked", subject=f"store file {path}", next_step="try again")
+            self._holders[names] = self._holders.get(names, 0) + 1 if shared else -1
         try:
             yield
         finally:
-            held.release()
+            with self._freed:
+                self._holders[names] = self._holders[names] - 1 if shared else 0
+                self._freed.notify_all()
 
     def _require_folder(self, names: tuple[str, ...], path: str) -> None:
         if names not in self._folders:

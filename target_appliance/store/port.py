@@ -128,13 +128,18 @@ class Store(Protocol):
         """Room left for new data."""
         ...
 
-    def lock(self, path: str) -> AbstractContextManager[None]:
+    def lock(self, path: str, *, shared: bool = False, seconds: float | None = None) -> AbstractContextManager[None]:
         """Hold the lock file at ``path`` for the length of the block, alone among all threads and processes.
 
         The file is made where it is missing, and stays; its folder must exist. A process that dies lets go. Not
-        reentrant.
+        reentrant. The block may end in another thread than it began in.
+
+        Args:
+            path: of the lock file.
+            shared: together with all others who hold it so.
+            seconds: how long to wait for it; LOCK_SECONDS if left out, 0 to ask once.
 
         Raises:
-            BusyError: somebody else has held it for LOCK_SECONDS.
+            BusyError: somebody else has held it for so long.
         """
         ...

@@ -278,12 +278,12 @@ class PosixStore:
             return found.f_bavail * found.f_frsize
 
     @contextmanager
-    def lock(self, path: str) -> Iterator[None]:
+    def lock(self, path: str, *, shared: bool = False, seconds: float | None = None) -> Iterator[None]:
         """See Store."""
         with self._parent(path, "locking") as (folder, name):
             descriptor = os.open(name, _LOCK_FLAGS, 0o600, dir_fd=folder)
         try:
-            _take(descriptor, path)
+            _take(descriptor, path, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, seconds)
             yield
         finally:
             os.close(descriptor)
@@ -336,29 +336,30 @@ def _overwrite(folder: int, name: str) -> None:
         os.close(descriptor)
 
 
-def _take(descriptor: int, path: str) -> None:
+def _take(descriptor: int, path: str, how: int, seconds: float | None) -> None:
     """Lock an open file. Each opening of it is another holder, a thread's too."""
-    deadline = _CLOCK.monotonic() + LOCK_SECONDS
+    wait = LOCK_SECONDS if seconds is None else seconds
+    deadline = _CLOCK.monotonic() + wait
     while True:
         try:
             with _translated(path, "locking"):
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(descriptor, how | fcntl.LOCK_NB)
         except StoreError as error:
             if not isinstance(error.__cause__, BlockingIOError):
                 raise
         else:
             return
         if _CLOCK.monotonic() >= deadline:
-            raise lock_held(path)
+            raise lock_held(path, wait)
         _CLOCK.sleep(LOCK_POLL_SECONDS)
 
 
-def lock_held(path: str) -> BusyError:
+def lock_held(path: str, seconds: float) -> BusyError:
     """Somebody else holds the lock at ``path`` for too long."""
     return BusyError(
-        f"{path} has been locked by another process for {LOCK_SECONDS:.0f} s",
+        f"{path} has been locked by somebody else for {seconds:.0f} s",
         subject=f"store file {path}",
-        next_step="wait for the command that changes keys, then try again",
+        next_step="wait for the command that holds it, then try again",
     )
 
 

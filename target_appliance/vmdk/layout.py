@@ -117,6 +117,13 @@ def table_count(capacity_bytes: int) -> int:
     return -(-capacity_bytes // TABLE_SPAN_BYTES)
 
 
+def empty_bytes(capacity_bytes: int, *, alone: bool) -> int:
+    """Bytes of an extent without grains; ``alone``: it is the whole disk, and its descriptor is inside."""
+    directory = padded(4 * table_count(capacity_bytes))
+    markers = 3  # the directory's, the footer's, and the end
+    return (2 + (DESCRIPTOR_SECTORS if alone else 1) + markers) * SECTOR_BYTES + directory
+
+
 def marker(kind: int, sectors: int) -> bytes:
     """A metadata marker's sector."""
     return METADATA_MARKER.pack(sectors, 0, kind)

@@ -12,6 +12,7 @@ from typing import Final
 from common.grain import grain_count
 from target_appliance.store.port import ReadFile
 from target_appliance.vmdk.layout import (
+    ENTRY_HOLE,
     EXTENT_MOST_BYTES,
     GRAIN_MARKER,
     GRAIN_SECTORS,
@@ -100,6 +101,14 @@ class ExtentReader:
                     if grain >= self._grains:
                         raise LayoutError("a table names a grain past the end", sector * SECTOR_BYTES, TABLE_BYTES)
                     yield grain, entry
+
+    def tables(self) -> Iterator[tuple[int, int]]:
+        """Grain tables that the extent has, rising: their numbers, and the sectors at which they stand."""
+        yield from ((number, sector) for number, sector in enumerate(self._directory) if sector)
+
+    def table(self, number: int) -> tuple[int, ...]:
+        """The entries of a grain table; all ENTRY_HOLE where the extent has none. Raises LayoutError."""
+        return self._table(number) if number < len(self._directory) else (ENTRY_HOLE,) * TABLE_ENTRIES
 
     def payloads(self, wanted: Sequence[tuple[int, int]]) -> Iterator[memoryview]:
         """Payloads of the grains ``wanted``, pairs of grain and sector, sectors rising. One read per MiB of records.

@@ -294,6 +294,26 @@ def test_a_lock_is_let_go_of_by_what_is_raised_and_not_waited_for_for_ever(store
         pass
 
 
+def test_a_shared_lock_is_held_by_many_and_keeps_out_who_wants_to_be_alone(store):
+    together = store.lock("lock", shared=True), store.lock("lock", shared=True, seconds=0)
+    with together[0], together[1], pytest.raises(BusyError), store.lock("lock", seconds=0):
+        pass
+    with store.lock("lock", seconds=0), pytest.raises(BusyError), store.lock("lock", shared=True, seconds=0.05):
+        pass
+    with store.lock("lock", seconds=0):
+        pass
+
+
+def test_a_shared_lock_may_end_in_another_thread(store):
+    held = store.lock("lock", shared=True)
+    held.__enter__()
+    thread = threading.Thread(target=held.__exit__, args=(None, None, None))
+    thread.start()
+    thread.join()
+    with store.lock("lock", seconds=0):
+        pass
+
+
 def test_a_lock_needs_its_folder(store):
     with pytest.raises(NotFoundError), store.lock("nowhere/lock"):
         pass

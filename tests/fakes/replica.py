@@ -127,6 +127,11 @@ class World:
             held[disk.key] = (disk.capacity_bytes, {grain: data for grain, data in below.items() if data})
         self.model[number] = held
 
+    def drop(self, number, reason="test"):
+        """Drop a point, which the model forgets with the vault; what stands on it stays."""
+        self.vault.drop(TENANT, REPLICA, number, reason)
+        del self.model[number]
+
     def _below(self, key):
         for number in sorted(self.model, reverse=True):
             if key in self.model[number]:

@@ -138,7 +138,7 @@ class FaultStore:
         return self._inner.free_bytes()
 
     @contextmanager
-    def lock(self, path):
+    def lock(self, path, **how):
         self.trap.call("lock", path)
-        with self._inner.lock(path):
+        with self._inner.lock(path, **how):
             yield

@@ -56,6 +56,8 @@ class Row:
     """By the parameter's name."""
     makes: Kind | None = None
     """This object need not be there: the command makes it."""
+    refused: bool = False
+    """Done to what is the owner's, it is refused for a reason of the object's own."""
     filters: bool = False
     """An absent tenant has an empty list."""
 
@@ -83,6 +85,8 @@ ROWS: Final[Mapping[str, Row]] = {
     "points plan-retention": Row(lambda on: _in(on, on.replica), _R),
     "points hold": Row(lambda on: _held(on, "--reason", "court order"), _RP),
     "points release": Row(_held, _RP),
+    "points drop": Row(lambda on: _in(on, on.replica, "--point", on.point), _RP, refused=True),  # it is held
+    "reclaim": Row(lambda on: _in(on, on.replica), _R),
     "retention set": Row(lambda on: _in(on, "last=3", "--replica", on.replica), _R),
     "retention show": Row(lambda on: _in(on, "--replica", on.replica), _R),
     "retention clear": Row(lambda on: _in(on, "--replica", on.replica), _R),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import EXIT_NOT_FOUND, EXIT_OK, EXIT_USAGE
+from common.errors import EXIT_NOT_FOUND, EXIT_OK, EXIT_REFUSED, EXIT_USAGE
 from tests.isolation.at_rest import ABSENT, FOREIGN, MALFORMED, REPLICAS, VMS, AtRest, made
 from tests.isolation.commands import NAMELESS, NOTHING, ROWS, Kind, commands
 from tests.unit.target_appliance.cli.conftest import Site
@@ -90,7 +90,7 @@ def test_own_is_done_and_leaves_what_is_foreign_as_it_is(copy: AtRest, foreign: 
     if ROWS[command].makes is Kind.REPLICA:
         own = own.but(Kind.REPLICA, ABSENT[Kind.REPLICA][0])
     outcome = copy.run(command, own)
-    assert outcome.code == EXIT_OK, outcome
+    assert outcome.code == (EXIT_REFUSED if ROWS[command].refused else EXIT_OK), outcome
     assert copy.of("rival") == foreign
     for name in ("rival", REPLICAS["rival"], VMS["rival"], copy.agents["rival"]):
         assert name not in outcome.out + outcome.err

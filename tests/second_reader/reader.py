@@ -164,9 +164,15 @@ def unseal(keys, payload, grain, newest):
 class Layer:
     """One point's part of a disk."""
 
-    def __init__(self, folder, keys, point):
-        self.folder, self.keys, self.point = folder, keys, point
-        members = read_json(folder / "point.json")
+    def __init__(self, points, keys, point, above=None):
+        folder = points / f"{point:06d}"
+        self.keys, self.point = keys, point
+        if folder.exists():
+            members = read_json(folder / "point.json")
+            name = f"disk-{keys.disk}.manifest"
+        else:  # absorbed by the one above
+            members = read_json(points.parent / "records" / f"{point:06d}.json")
+            name = f"disk-{keys.disk}-p{point:06d}.manifest"
         self.record = members["record"]
         need((self.record["replica"], self.record["point"]) == (keys.replica, point), f"{folder} holds another point")
         described = [disk for disk in self.record["disks"] if disk["key"] == keys.disk]
@@ -174,20 +180,22 @@ class Layer:
         self.disk = described[0]
         mac = hmac.new(keys.key(b"record", point), canonical(self.record), hashlib.sha256).hexdigest()
         need(members["macs"][str(keys.disk)] == mac, f"the record in {folder} is not authentic")
-        self.manifest = read_manifest(folder / f"disk-{keys.disk}.manifest", keys, point, self.record)
+        self.holder = self if folder.exists() else above.holder
+        self.folder = folder if folder.exists() else above.folder
+        self.manifest = read_manifest(self.folder / name, keys, point, self.record)
         self.extents = {}
 
     def read(self, grain):
         """Section 9, step 4."""
         number, inside = divmod(grain, EXTENT // GRAIN)
         if number not in self.extents:
-            several = self.disk["capacity_bytes"] > EXTENT
+            several = self.holder.disk["capacity_bytes"] > EXTENT
             suffix = f"-s{number + 1:03d}" if several else ""
             self.extents[number] = Extent(self.folder / f"disk-{self.keys.disk}{suffix}.vmdk")
         extent = self.extents[number]
         entry = extent.entry(inside)
         need(entry, f"grain {grain} is not in {extent.path}")
-        data = ZEROS if entry == 1 else unseal(self.keys, extent.payload(inside, entry), grain, self.point)
+        data = ZEROS if entry == 1 else unseal(self.keys, extent.payload(inside, entry), grain, self.holder.point)
         need(blake3(data).digest(length=16) == self.manifest[grain], f"grain {grain} is another one")
         return data
 
@@ -207,7 +215,7 @@ class Replica:
         keys = Keys(self.folder.resolve().name, disk, dek)
         found = []
         while point is not None:
-            layer = Layer(self.folder / "points" / f"{point:06d}", keys, point)
+            layer = Layer(self.folder / "points", keys, point, found[-1] if found else None)
             found.append(layer)
             below = layer.disk["base_point"]
             need(below is None or 0 < below < point, f"point {point} stands on a later one")

@@ -19,6 +19,7 @@ class ListedVault:
     bare_tenants: tuple[TenantId, ...] = ()
     broken: set[PointNumber] = field(default_factory=set)
     sizes: dict[tuple[TenantId, ReplicaId, PointNumber], int] = field(default_factory=dict)
+    dropped: tuple[PointNumber, ...] = ()
 
     def tenants(self) -> list[TenantId]:
         return sorted({record.tenant for record in self.held} | set(self.bare_tenants))
@@ -37,6 +38,9 @@ class ListedVault:
             for record in self.held
             if (record.tenant, record.replica, record.number) == (tenant, replica, number)
         )
+
+    def dropped_numbers(self, tenant: TenantId, replica: ReplicaId) -> tuple[PointNumber, ...]:
+        return self.dropped
 
     def stored_bytes(self, tenant: TenantId, replica: ReplicaId, number: PointNumber) -> int:
         return self.sizes.get((tenant, replica, number), 1000)
@@ -114,3 +118,24 @@ def test_a_store_with_nothing_but_damage_is_not_taken_for_empty(catalog: Catalog
     catalog.rebuild(VAULT)
     changes = catalog.reconcile(ListedVault([record(1)], broken={PointNumber(1)}))
     assert changes.removed == (point(2), point(1, replica=VM2))
+
+
+def test_dropped_and_merged_points_are_neither_lost_nor_found(catalog: Catalog) -> None:
+    vault = ListedVault([record(1), record(2), record(3)])
+    catalog.rebuild(vault)
+    now = ListedVault([record(3)], sizes={(ACME, VM1, PointNumber(3)): 5}, dropped=(PointNumber(1),))
+
+    changes = catalog.reconcile(now)
+
+    assert (changes.found, changes.gone) == ((), (point(2),))
+    assert catalog.points(ACME, VM1) == (point(3, stored=5),)
+
+
+def test_one_replica_is_followed_and_no_other(catalog: Catalog) -> None:
+    catalog.rebuild(VAULT)
+    now = ListedVault([record(2)], sizes={(ACME, VM1, PointNumber(2)): 5}, dropped=(PointNumber(1),))
+
+    catalog.follow(now, ACME, VM1)
+
+    assert catalog.points(ACME, VM1) == (point(2, stored=5),)
+    assert len(catalog.points(ACME, VM2)) == 1
