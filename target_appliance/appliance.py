@@ -30,6 +30,7 @@ from target_appliance.kms import registry
 from target_appliance.metrics import PREFIX, Metrics
 from target_appliance.reclaiming import Reclaiming, settle_all
 from target_appliance.recovery.vault import Vault
+from target_appliance.retention.prune import Pruner
 from target_appliance.retention.steward import Steward
 from target_appliance.scrub.background import scrubbing
 from target_appliance.server.credentials import ServerCredentials
@@ -80,7 +81,8 @@ def serve(
         life.callback(vault.keyring.close)
         park_seconds = config.sync.park_hours * 3600
         _recover(vault, catalog, SyncAudit(recorder), keep_parked=park_seconds > 0)
-        steward = Steward(vault, clock)
+        pruner = Pruner(vault, catalog, lambda event: recorder.record(event, strict=True), APPLIANCE)
+        steward = Steward(vault, pruner, clock)
         shown = ServerCredentials(authority, config.listen.names, clock)
         behind = Behind(vault, catalog, authority, clock, config.limits, park_seconds, shown, recorder)
         if config.listen.enrollment is not None:

@@ -42,6 +42,8 @@ class What(enum.StrEnum):
     """At a start: it was committed, and is not in the store any more."""
     POINT_STATE = "point-state"
     """The background verify found a point in another state than before; a first good one goes untold."""
+    POINT_DROPPED = "point-dropped"
+    """No rule keeps it any more."""
     DISK_WRITTEN = "disk-written"
     MANIFEST_READ = "manifest-read"
     DISK_READ = "disk-read"

@@ -8,6 +8,7 @@ import typer
 from common import runtime
 from target_appliance.cli import (
     admission,
+    apply_retention,
     audit,
     authority,
     configuration,
@@ -59,6 +60,7 @@ for group in (
     replicas,
     points,
     retention,
+    apply_retention,
     recovery,
     present,
     drill,

@@ -1,4 +1,4 @@
-"""What the serving process does of itself for retention: keeps trusted time, and looks at each replica once an hour."""
+"""What the serving process does of itself for retention: keeps trusted time, and once an hour applies the rules."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from common.errors import KeysapartError
 from common.ids import ReplicaId, TenantId
 from target_appliance.recovery.vault import Vault
 from target_appliance.retention.plan import Plan, plan
+from target_appliance.retention.prune import Pruner
 
 _log = log.get("retention")
 
@@ -31,14 +32,21 @@ class Seen:
     points_last_day: int
     empty_points_last_day: int
     droppable: int
-    """Points that the rules do not keep."""
+    """Points that no rule kept."""
 
 
 class Steward:
-    """``tick`` is called by one thread; ``seen`` may be read by others."""
+    """``tick`` is called by one thread; ``seen`` may be read by others.
 
-    def __init__(self, vault: Vault, clock: Clock) -> None:
+    Args:
+        vault: where points lie.
+        pruner: drops what no rule keeps.
+        clock: for when it is time.
+    """
+
+    def __init__(self, vault: Vault, pruner: Pruner, clock: Clock) -> None:
         self._vault = vault
+        self._pruner = pruner
         self._clock = clock
         self._queue: Iterator[Key] = iter(())
         self._next = clock.monotonic()
@@ -70,13 +78,16 @@ class Steward:
         tenant, replica = key
         try:
             found = plan(self._vault, tenant, replica)
+            self._tell(found)
+            if found.drops:
+                gone = self._pruner.apply(tenant, replica)
+                _log.info("points dropped that no rule keeps", tenant=tenant, replica=replica, points=len(gone))
         except KeysapartError as error:
             if key not in self._failing:
-                _log.warning("nothing is dropped of a replica", tenant=tenant, replica=replica, cause=error.message)
+                _log.warning("points of a replica are not dropped", tenant=tenant, replica=replica, cause=error.message)
             self._failing.add(key)
             return
         self._failing.discard(key)
-        self._tell(found)
 
     def _tell(self, found: Plan) -> None:
         points, empty = found.last_day

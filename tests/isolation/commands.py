@@ -83,6 +83,7 @@ ROWS: Final[Mapping[str, Row]] = {
     "replicas": Row(lambda on: ["--tenant", on.tenant], _T, filters=True),
     "points list": Row(lambda on: _in(on, on.replica), _R),
     "points plan-retention": Row(lambda on: _in(on, on.replica), _R),
+    "points apply-retention": Row(lambda on: _in(on, on.replica), _R),
     "points hold": Row(lambda on: _held(on, "--reason", "court order"), _RP),
     "points release": Row(_held, _RP),
     "points drop": Row(lambda on: _in(on, on.replica, "--point", on.point), _RP, refused=True),  # it is held

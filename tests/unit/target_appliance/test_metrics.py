@@ -10,9 +10,11 @@ import pytest
 
 from common.errors import BusyError
 from common.metrics_port import metrics_port
+from target_appliance.audit.log import APPLIANCE
 from target_appliance.catalog.catalog import Catalog
 from target_appliance.catalog.model import ScrubRow
 from target_appliance.metrics import PREFIX, Metrics
+from target_appliance.retention.prune import Pruner
 from target_appliance.retention.steward import Steward
 from target_appliance.store.posix import PosixStore
 from tests.fakes.clock import START, ManualClock
@@ -62,7 +64,7 @@ def test_all_of_it(store: PosixStore, catalog: Catalog, clock: ManualClock) -> N
     catalog.record_point(record, 4711)
     catalog.put_scrub(ScrubRow(TENANT, REPLICA, record.number, "corrupt", 1))
     shown = Shown()
-    steward = Steward(world.vault, clock)
+    steward = Steward(world.vault, Pruner(world.vault, catalog, [].append, APPLIANCE), clock)
     steward.tick()
     clock.jump(-7200)
     metrics = Metrics(catalog, store, shown, clock, steward, world.vault.time)
@@ -92,7 +94,14 @@ def test_all_of_it(store: PosixStore, catalog: Catalog, clock: ManualClock) -> N
 
 def test_what_cannot_be_told_is_left_out(store: PosixStore, catalog: Catalog, clock: ManualClock) -> None:
     vault = World(store, clock=clock).vault
-    metrics = Metrics(catalog, store, Shown(), clock, Steward(vault, clock), vault.time)
+    metrics = Metrics(
+        catalog,
+        store,
+        Shown(),
+        clock,
+        Steward(vault, Pruner(vault, catalog, [].append, APPLIANCE), clock),
+        vault.time,
+    )
     whole = {family.name for family in metrics.collect()}
     store.close()
     assert whole - {family.name for family in metrics.collect()} == {f"{PREFIX}_store_free_bytes"}

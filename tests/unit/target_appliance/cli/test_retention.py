@@ -1,13 +1,17 @@
 """``retention`` and ``points`` as a provider types them."""
 
+import contextlib
 import shutil
 from pathlib import Path
 
 import pytest
 
-from common.errors import EXIT_DAMAGED, EXIT_NOT_FOUND, EXIT_REFUSED, EXIT_USAGE
+from common.clock import SystemClock
+from common.errors import EXIT_DAMAGED, EXIT_NOT_FOUND, EXIT_REFUSED, EXIT_USAGE, PreconditionError
+from target_appliance.kms import registry
 from target_appliance.recovery import names
-from tests.fakes.replica import REPLICA, World
+from target_appliance.store.posix import PosixStore
+from tests.fakes.replica import REPLICA, World, grain_bytes, spec
 from tests.unit.target_appliance.cli.conftest import Site
 
 Replicated = tuple[Site, World]
@@ -81,6 +85,56 @@ def test_a_hold_is_placed_shown_and_released(copy: Site) -> None:
     copy.refused(EXIT_NOT_FOUND, "points", "release", *here)
     copy.refused(EXIT_NOT_FOUND, "points", "hold", "web01", "--point", 77, "--name", "x", "--reason", "x")
     assert copy.done("points", "plan-retention", "web01")["replicas"][0]["dropped"] == 1
+
+
+def test_what_no_rule_keeps_is_dropped_now(copy: Site) -> None:
+    copy.done("retention", "set", "--tenant", "acme", "last=1")
+    told = copy.done("points", "apply-retention", "web01")
+    assert told["replicas"][0]["dropped"] == [{"point": 1, "reasons": ["last: 1 is newer"]}]
+    assert [point["point"] for point in copy.done("points", "web01")["points"]] == [2]
+    assert copy.done("replicas")["replicas"][0]["point_count"] == 1
+    assert "0 points of 1 replicas" in copy.run("points", "apply-retention").out
+    events = copy.done("audit", "show", "--tenant", "acme")["events"]
+    dropped = [event for event in events if event["what"] == "point-dropped"]
+    assert [event["outcome"] for event in dropped] == ["begun", "ok"]
+    assert dropped[0]["facts"] == {"point": 1, "why": "last: 1 is newer"}
+    assert dropped[0]["role"] == "admin"
+
+
+def test_one_point_is_dropped_by_name(copy: Site) -> None:
+    error = copy.refused(EXIT_REFUSED, "points", "drop", "web01", "--point", 2)
+    assert "newest" in error["message"]
+    copy.done("points", "hold", "web01", "--point", 1, "--name", "case-17", "--reason", "court order")
+    error = copy.refused(EXIT_REFUSED, "points", "drop", "web01", "--point", 1)
+    assert "is held: case-17" in error["message"]
+    copy.done("points", "release", "web01", "--point", 1, "--name", "case-17")
+    copy.done("points", "drop", "web01", "--point", 1)
+    copy.refused(EXIT_NOT_FOUND, "points", "drop", "web01", "--point", 1)
+
+
+def test_a_hundred_tries_to_drop_a_locked_point_fail_and_are_audited(copy: Site) -> None:
+    copy.done("retention", "set", "--tenant", "acme", "last=1", "--lock-days", 3)
+    image = copy.folder / "image.raw"
+    image.write_bytes(bytes(1 << 20))
+    other = "aaaaaaaa-1111-4111-8111-111111111111"
+    copy.done("seed", "import", other, "--tenant", "acme", "--disk", f"2000={image}")
+    config = copy.config
+    with contextlib.closing(PosixStore(config.store_dir)) as store:
+        world = World(store, registry.create(config.kms, SystemClock()), SystemClock())
+        world.model = {1: {}, 2: {}}
+        world.sync({spec(): {0: grain_bytes(7)}})
+        world.sync({spec(): {0: grain_bytes(8)}})
+    copy.done("catalog", "rebuild")
+    copy.done("retention", "set", "--tenant", "acme", "last=1", "--lock-days", 0)
+    for _ in range(100):
+        outcome = copy.run("points", "drop", "web01", "--point", 3)
+        assert outcome.code == EXIT_REFUSED
+        assert "locked until" in outcome.err
+    assert [one["point"] for one in copy.done("points", "apply-retention", "web01")["replicas"][0]["dropped"]] == [1, 2]
+    assert [point["point"] for point in copy.done("points", "web01")["points"]] == [3, 4]
+    events = copy.done("audit", "show", "--tenant", "acme")["events"]
+    tries = [event["outcome"] for event in events if event["facts"].get("command") == "points drop"]
+    assert tries == ["begun", PreconditionError.reason] * 100
 
 
 def test_all_of_it_is_audited(copy: Site) -> None:

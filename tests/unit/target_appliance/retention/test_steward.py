@@ -3,12 +3,15 @@
 import pytest
 import structlog
 
+from target_appliance.audit.log import APPLIANCE
+from target_appliance.catalog.catalog import Catalog
 from target_appliance.recovery import names, small_file
 from target_appliance.recovery.types import SyncKind
 from target_appliance.retention import settings, steward
 from target_appliance.retention.clock import FILE, FOLDER
 from target_appliance.retention.keeper import Keeper
 from target_appliance.retention.policy import Policy
+from target_appliance.retention.prune import Pruner
 from target_appliance.retention.steward import Seen, Steward
 from target_appliance.store.memory import MemoryStore
 from tests.fakes.replica import REPLICA, TENANT, World, grain_bytes, spec
@@ -23,27 +26,49 @@ def world():
     return world
 
 
+@pytest.fixture
+def catalog(world, tmp_path):
+    with Catalog.open(f"sqlite:///{tmp_path}/catalog.sqlite", world.clock) as opened:
+        opened.rebuild(world.vault)
+        yield opened
+
+
+@pytest.fixture
+def one(world, catalog):
+    return made(world, catalog)
+
+
+def made(world, catalog, told=None):
+    tell = [].append if told is None else told.append
+    return Steward(world.vault, Pruner(world.vault, catalog, tell, APPLIANCE), world.clock)
+
+
 def ticked(one):
     with structlog.testing.capture_logs() as told:
         one.tick()
     return [line["event"] for line in told if line["log_level"] == "warning"]
 
 
-def test_it_looks_at_each_replica_once_an_hour(world):
-    one = Steward(world.vault, world.clock)
+def test_once_an_hour_it_drops_what_no_rule_keeps(world, catalog):
+    told = []
+    one = made(world, catalog, told)
     assert ticked(one) == []
     assert one.seen == {(TENANT, REPLICA): Seen(3, 0, 0)}
     Keeper(world.vault).set_tenant(TENANT, Policy(last=1), None)
     world.clock.advance(3599)
     one.tick()
-    assert one.seen[TENANT, REPLICA].droppable == 0
+    assert world.vault.point_numbers(TENANT, REPLICA) == (1, 2, 3)
     world.clock.advance(1)
     one.tick()
     assert one.seen[TENANT, REPLICA].droppable == 2
+    assert world.vault.point_numbers(TENANT, REPLICA) == (3,)
+    assert [event.facts["point"] for event in told if event.outcome == "ok"] == [1, 2]
+    world.clock.advance(3600)
+    one.tick()
+    assert one.seen[TENANT, REPLICA].droppable == 0
 
 
-def test_it_keeps_trusted_time_and_tells_once_that_the_clock_was_set(world):
-    one = Steward(world.vault, world.clock)
+def test_it_keeps_trusted_time_and_tells_once_that_the_clock_was_set(world, one):
     one.tick()
     before = small_file.read(world.store, f"{FOLDER}/{FILE}")["time"]
     world.clock.jump(10 * 365 * 86400)
@@ -51,11 +76,10 @@ def test_it_keeps_trusted_time_and_tells_once_that_the_clock_was_set(world):
     assert len(ticked(one)) == 1
     world.clock.advance(60)
     assert ticked(one) == []
-    assert small_file.read(world.store, f"{FOLDER}/{FILE}")["time"] <= before + 120 + 86400
+    assert small_file.read(world.store, f"{FOLDER}/{FILE}")["time"] == before + 120
 
 
-def test_a_replica_that_is_gone_is_forgotten(world):
-    one = Steward(world.vault, world.clock)
+def test_a_replica_that_is_gone_is_forgotten(world, one):
     one.tick()
     world.store.remove_tree(names.replica_folder(TENANT, REPLICA))
     world.clock.advance(3600)
@@ -63,25 +87,26 @@ def test_a_replica_that_is_gone_is_forgotten(world):
     assert one.seen == {}
 
 
-def test_damaged_settings_are_told_once_and_stop_nothing_else(world):
-    one = Steward(world.vault, world.clock)
+def test_damaged_settings_are_told_once_and_drop_nothing(world, one):
+    Keeper(world.vault).set_tenant(TENANT, Policy(last=1), None)
     small_file.replace(world.store, names.replica_folder(TENANT, REPLICA), settings.FILE, {"holds": 1})
-    assert ticked(one) == ["nothing is dropped of a replica"]
+    assert ticked(one) == ["points of a replica are not dropped"]
     world.clock.advance(3600)
     assert ticked(one) == []
+    assert world.vault.point_numbers(TENANT, REPLICA) == (1, 2, 3)
 
 
-def test_a_flood_is_told(world, monkeypatch):
+def test_a_flood_is_told(world, one, monkeypatch):
     monkeypatch.setattr(steward, "MANY_EMPTY", 5)
     for _ in range(5):
         world.sync({spec(capacity_bytes=1 << 20, kind=SyncKind.DELTA): {}}, SyncKind.DELTA)
 
-    assert ticked(Steward(world.vault, world.clock)) == ["a replica gets points as if somebody flooded it"]
+    assert ticked(one) == ["a replica gets points as if somebody flooded it"]
 
 
-def test_a_store_that_fails_ends_nothing(world):
+def test_a_store_that_fails_ends_nothing(world, catalog):
     trap = Trap(at=1, for_good=True)
-    one = Steward(World(FaultStore(world.store, trap), world.kms, world.clock).vault, world.clock)
+    one = made(World(FaultStore(world.store, trap), world.kms, world.clock), catalog)
     assert ticked(one) == ["retention cannot go on"]
     assert one.seen == {}
     trap.at = 0
