@@ -193,7 +193,7 @@ def test_vcenter_gone_in_mid_sync(ledger: Ledger, gate: Gate) -> None:
             lab.control("vcenter", "stop")
             try:
                 gate.release()
-                text = sentence(ended(sync), EXIT_TRY_LATER, f"127.0.0.1:{lab.vcenter.port}", "run the agent again")
+                text = sentence(ended(sync), EXIT_TRY_LATER, f"127.0.0.1:{lab.vcenter.port}", "run the command again")
             finally:
                 lab.control("vcenter", "start")
         assert f"of VM {VM} may remain" in text
@@ -206,7 +206,7 @@ def test_vcenter_not_there(ledger: Ledger) -> None:
         lab.control("vcenter", "stop")
         try:
             refused = ledger.pair.source("sync", VM)
-            sentence(refused, EXIT_TRY_LATER, "vCenter", str(lab.vcenter.port), "run the agent again")
+            sentence(refused, EXIT_TRY_LATER, "vCenter", str(lab.vcenter.port), "run the command again")
         finally:
             lab.control("vcenter", "start")
 
