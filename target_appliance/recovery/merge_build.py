@@ -85,6 +85,7 @@ class DiskMerge:
         descriptor = sealed_descriptor(spec, self._into, below)
         for number, slot in enumerate(self._run.slots[:count]):
             name = names.extent_file(self._disk, number + 1, count)
+            self._check_holding(number, slot)
             sources = slot.sources(self._first, self._top)
             if sources is None:
                 embedded = descriptor.embedded() if count == 1 else None
@@ -97,6 +98,18 @@ class DiskMerge:
             self._write(names.disk_file(self._disk), lambda file: file.append([descriptor.encode()]))
         self._manifests()
         self._write_list()
+
+    def _check_holding(self, number: int, slot: Slot) -> None:
+        """Return if what was planned with holds by bytes that have their digests, too.
+
+        The plan read without digests, and an extent that it takes for an empty one would go unread.
+        """
+        for index in range(self._first, self._top + 1):
+            if not slot.files[index]:
+                continue
+            extent, path = self._extent(self._run.points[index], number, slot.capacities[index])
+            if any(True for _ in extent.tables()) != bool(slot.grains[index]):
+                raise damaged(path, "its grain tables are not those that the merge was planned with")
 
     def _manifests(self) -> None:
         """All points' own sealed manifests, and those that they had absorbed before."""

@@ -6,6 +6,7 @@ from common.errors import DamagedError, FencedError
 from common.grain import GRAIN_BYTES
 from target_appliance.recovery import names
 from target_appliance.recovery.types import SyncKind
+from target_appliance.vmdk.layout import SECTOR_BYTES
 from tests.fakes.replica import DISK, OTHER_DISK, REPLICA, TENANT, World, grain_bytes, send, spec
 from tests.faults.merge_world import FOLDER, check_kept, leaked, small_extents
 from tests.faults.store import FaultFile, FaultStore
@@ -113,6 +114,30 @@ def test_rot_is_never_copied(file):
     assert {path: after[path] for path in before} == before
     assert leaked(world.store) == []
     assert [finding.point for finding in world.vault.verify(TENANT, REPLICA, with_key=False).findings][:1] == [2]
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_an_extent_that_only_looks_empty_is_not_lost(several, monkeypatch):
+    """What the merge was planned with is read without digests: there, a directory of zeros holds nothing."""
+    size, name = 1 << 22, f"disk-{DISK}.vmdk"
+    if several:
+        small_extents(monkeypatch)
+        size, name = 2 * 512 * GRAIN_BYTES, f"disk-{DISK}-s001.vmdk"
+    world = World()
+    world.sync({spec(capacity_bytes=size): {grain: grain_bytes(grain) for grain in range(20)}})
+    for number in (2, 3):
+        changes = {grain: grain_bytes(number + grain, random_bytes=True) for grain in range(19)}
+        world.sync({spec(capacity_bytes=size, kind=DELTA): changes}, DELTA)
+    content = world.store.content(f"{FOLDER}/points/000001/{name}")
+    directory = int.from_bytes(content[56:64], "little") * SECTOR_BYTES
+    content[directory : directory + 4] = bytes(4)
+    world.drop(1)
+    world.drop(2)
+
+    with pytest.raises(DamagedError, match=f"000001/{name}"):
+        world.vault.reclaim(TENANT, REPLICA)
+
+    assert world.store.names(f"{FOLDER}/points") == ("000001", "000002", "000003")
 
 
 def test_who_reads_goes_first():
