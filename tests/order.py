@@ -15,7 +15,9 @@ SECONDS = {
     "tests/end_to_end/test_canary_keys.py": 40,
     "tests/end_to_end/test_cbt_pitfalls.py": 80,
     "tests/end_to_end/test_chain.py": 70,
-    "tests/end_to_end/test_faults.py": 80,
+    "tests/end_to_end/test_damage.py": 35,
+    "tests/end_to_end/test_failover.py": 200,
+    "tests/end_to_end/test_faults.py": 60,
     "tests/end_to_end/test_kill.py::test_agent_killed_at_random_moments": 50,
     "tests/end_to_end/test_kill.py::test_appliance_killed_at_every_step_of_a_commit": 50,
     "tests/end_to_end/test_kill.py::test_appliance_killed_at_random_moments": 90,
@@ -31,6 +33,8 @@ SECONDS = {
     "tests/hostile/": 15,
     "tests/hostile/test_poisoned_points.py": 30,
     "tests/property/test_histories.py": 85,
+    "tests/property/test_merge_kills.py": 70,
+    "tests/property/test_merges.py": 25,
     "tests/unit/source_agent/schedule/test_day.py": 40,
 }
 """What lasts long, by how its node id begins, the longest such beginning.

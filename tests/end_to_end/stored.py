@@ -56,7 +56,7 @@ class Stored:
     def targets(self) -> list[Target]:
         """Every file that a verify of the replica answers for."""
         found = [Target(self.folder.parents[1] / "tenant.json", None, None)]
-        for path in sorted(path for path in self.folder.rglob("*") if path.is_file()):
+        for path in sorted(path for path in self.folder.rglob("*") if path.is_file() and path.suffix != ".lock"):
             point = int(path.parent.name) if path.parent.name.isdigit() else None
             disk = int(path.stem.removeprefix("disk-")) if path.stem.startswith("disk-") else None
             found.append(Target(path, point, disk))

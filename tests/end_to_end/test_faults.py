@@ -18,7 +18,7 @@ from tests.end_to_end.refusing import away, ended, sentence, syncing, unharmed
 from tests.end_to_end.waiting import until
 from tests.lab.site import Lab
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("uncovered")]
 
 VM = "plain01"
 PARTS = ("kms", "store", "catalog", "replication")

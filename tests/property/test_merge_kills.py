@@ -20,6 +20,8 @@ from tests.faults.merge_world import FOLDER, check_kept, leaked, small_extents
 from tests.faults.power import RecordingStore, states
 from tests.faults.store import FaultStore, Killed, Trap, io_error, killed, no_room
 
+pytestmark = pytest.mark.usefixtures("uncovered")
+
 DELTA = SyncKind.DELTA
 SIZE = 600 * 65536
 DROPPED = (1, 2, 4, 6, 7)

@@ -9,6 +9,8 @@ from common.ids import DiskKey, PointNumber
 from target_appliance.recovery.merge_plan import FAN, Sized, Slot, choose
 from target_appliance.vmdk.layout import empty_bytes
 
+pytestmark = pytest.mark.usefixtures("uncovered")
+
 CAPACITY = 32 << 20
 FRAME = empty_bytes(CAPACITY, alone=True)
 

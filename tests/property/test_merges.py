@@ -23,6 +23,8 @@ from tests.fakes.replica import DISK, OTHER_DISK, REPLICA, TENANT, World, grain_
 from tests.faults.merge_world import check_kept, leaked, small_extents
 from tests.second_reader.reader import Replica
 
+pytestmark = pytest.mark.usefixtures("uncovered")
+
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch):

@@ -135,7 +135,6 @@ BAD: dict[str, Callable[[Bench], Shown | None]] = {
     "not yet valid": lambda bench: shown(bench.good.but(starts=timedelta(hours=1))),
     "an authority as leaf": lambda bench: issued(bench.server.behind.authority.held.ca),
     "a leaf that is an authority": lambda bench: shown(bench.good.but(constraints=x509.BasicConstraints(True, 0))),
-    "no constraints": lambda bench: shown(bench.good.but(constraints=None)),
     "no URI name": lambda bench: shown(bench.good.but(names=[x509.DNSName("agent.example")])),
     "no names": lambda bench: shown(bench.good.but(names=None)),
     "two URI names": lambda bench: shown(
