@@ -4,6 +4,7 @@ One daemon syncs all VMs against one appliance, neither of which is ever started
 VMs are held in their middle, something is rotated, and they go on.
 """
 
+import contextlib
 import filecmp
 import hashlib
 import os
@@ -83,8 +84,12 @@ class Rotating:
 
     def open_syncs(self) -> list[str]:
         """The syncs of which the appliance has taken a grain, and that are no points yet."""
-        extents = self.store.glob("*/staging/*/disk-2000.vmdk")
-        return sorted(path.parent.name for path in extents if path.stat().st_size > GRAIN_BYTES)
+        found = []
+        for path in self.store.glob("*/staging/*/disk-2000.vmdk"):
+            with contextlib.suppress(FileNotFoundError):  # it has just become a point
+                if path.stat().st_size > GRAIN_BYTES:
+                    found.append(path.parent.name)
+        return sorted(found)
 
     def all_open(self) -> list[str]:
         """The same when there is one of each VM, which it waits for."""
