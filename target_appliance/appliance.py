@@ -197,6 +197,6 @@ def _recover(vault: Vault, catalog: Catalog, told: SyncAudit, *, keep_parked: bo
         _log.warning("a point's record is damaged", tenant=tenant, replica=replica, point=point, cause=cause)
     for tenant in vault.tenants():
         for replica in vault.replicas(tenant):
-            keep = vault.parked(tenant, replica) if keep_parked else ()
-            for name in vault.sweep_staging(tenant, replica, keep):
+            keep = vault.syncs.parked(tenant, replica) if keep_parked else ()
+            for name in vault.syncs.sweep(tenant, replica, keep):
                 _log.info("staging folder of an unfinished sync removed", tenant=tenant, replica=replica, sync=name)

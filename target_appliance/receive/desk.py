@@ -80,7 +80,7 @@ class SyncDesk:
         share, lease = self._admitted(caller, replica, sync)
         try:
             owner = caller.agent if self._park_seconds else None
-            staged = self._vault.begin(caller.tenant, replica, sync, header, owner)
+            staged = self._vault.syncs.begin(caller.tenant, replica, sync, header, owner)
         except BaseException:
             self._turned_away(share, lease)
             raise
@@ -90,7 +90,7 @@ class SyncDesk:
             if self._syncs.remove(older, _SUPERSEDED):
                 self._ended(older, _SUPERSEDED)
                 older.staged.discard()
-        self._vault.sweep_staging(caller.tenant, replica, keep=(sync,))  # what an earlier process parked
+        self._vault.syncs.sweep(caller.tenant, replica, keep=(sync,))  # what an earlier process parked
         _log.info(
             "sync begun",
             tenant=caller.tenant,
@@ -199,7 +199,7 @@ class SyncDesk:
         live = {entry.sync for entry in self._syncs.all()}
         for tenant in self._vault.tenants():
             for replica in self._vault.replicas(tenant):
-                for name in self._vault.sweep_staging(tenant, replica, live | self._catalog.live_syncs()):
+                for name in self._vault.syncs.sweep(tenant, replica, live | self._catalog.live_syncs()):
                     _log.info("staging folder of an unfinished sync removed", replica=replica, sync=name)
 
     def reopened(self, caller: Identity, replica: ReplicaId, sync: SyncId) -> OpenSync:
@@ -209,9 +209,9 @@ class SyncDesk:
             NotFoundError: there is none, it is another's, or it cannot go on.
             TargetUnavailableError: another call is reading it back.
         """
-        if sync not in self._vault.parked(caller.tenant, replica):
+        if sync not in self._vault.syncs.parked(caller.tenant, replica):
             raise no_such_sync(sync)
-        if self._vault.owner(caller.tenant, replica, sync) != caller.agent:
+        if self._vault.syncs.owner(caller.tenant, replica, sync) != caller.agent:
             raise no_such_sync(sync)
         if not self._reopening.acquire(blocking=False):
             raise TargetUnavailableError(
@@ -230,7 +230,7 @@ class SyncDesk:
     def _reopen(self, caller: Identity, replica: ReplicaId, sync: SyncId) -> OpenSync:
         share, lease = self._admitted(caller, replica, sync)
         try:
-            staged, header = self._vault.reopen(caller.tenant, replica, sync)
+            staged, header = self._vault.syncs.reopen(caller.tenant, replica, sync)
             lease = self._catalog.renew(lease, LEASE_SECONDS)
         except BaseException as error:
             cause = error.message if isinstance(error, KeysapartError) else type(error).__name__

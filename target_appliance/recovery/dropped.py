@@ -1,4 +1,4 @@
-"""Dropping a point: a note in its folder, after which it is no point of its own. Its bytes go when nothing needs it."""
+"""Dropping a point: a note on it, after which it is no point of its own. Its bytes go when nothing needs it."""
 
 from typing import Final
 
@@ -9,9 +9,8 @@ from target_appliance.recovery.disk_place import Failpoint
 from target_appliance.recovery.key_files import KeyFiles
 from target_appliance.store.port import Store
 
-DROP_WRITTEN: Final = "drop-written"
-DROP_RENAMED: Final = "drop-renamed"
-DROP_STEPS: Final = (DROP_WRITTEN, DROP_RENAMED)
+DROP_NOTED: Final = "drop-noted"
+DROP_STEPS: Final = (DROP_NOTED,)
 """Every step of a drop at which the failpoint is called, in order."""
 
 
@@ -40,14 +39,7 @@ def drop(  # noqa: PLR0917  the vault's, which names them
                 subject=f"point {point}",
                 next_step="drop an older one, or sync first",
             )
-        here = names.replica_folder(tenant, replica)
-        made, place = f"{here}/{names.DROPPING}", names.point_folder(tenant, replica, point)
-        store.remove_tree(made)
-        store.make_folder(made)
-        note = {"reason": reason, "time": now}
-        small_file.write(store, f"{made}/{names.DROPPED_FILE}", note)
-        failpoint(DROP_WRITTEN)
-        store.rename(f"{made}/{names.DROPPED_FILE}", f"{place}/{names.DROPPED_FILE}")
-        failpoint(DROP_RENAMED)
-        store.sync_folder(place)
-        store.remove_tree(made)
+        folder = names.dropped_folder(tenant, replica)
+        store.make_folder(folder)
+        small_file.replace(store, folder, names.dropped_file(point), {"reason": reason, "time": now})
+        failpoint(DROP_NOTED)

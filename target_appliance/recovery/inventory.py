@@ -101,8 +101,7 @@ def readable(store: Store, tenant: TenantId, replica: ReplicaId) -> Inventory:
     for number in sorted({*folders, *points.recorded(store, tenant, replica)}):
         with suppress(NotFoundError, DamagedError, PreconditionError, StoreError):
             records[number] = points.read_point(store, tenant, replica, number)[0]
-    dropped = {number for number in folders if points.is_dropped(store, tenant, replica, number)}
-    return Inventory(records, frozenset(folders), frozenset(dropped))
+    return Inventory(records, frozenset(folders), points.dropped(store, tenant, replica).intersection(folders))
 
 
 def inventory(store: Store, tenant: TenantId, replica: ReplicaId) -> Inventory:
@@ -110,5 +109,4 @@ def inventory(store: Store, tenant: TenantId, replica: ReplicaId) -> Inventory:
     folders = points.folders(store, tenant, replica)
     every = {*folders, *points.recorded(store, tenant, replica)}
     records = {number: points.read_point(store, tenant, replica, number)[0] for number in sorted(every)}
-    dropped = {number for number in folders if points.is_dropped(store, tenant, replica, number)}
-    return Inventory(records, frozenset(folders), frozenset(dropped))
+    return Inventory(records, frozenset(folders), points.dropped(store, tenant, replica).intersection(folders))

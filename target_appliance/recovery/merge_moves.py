@@ -78,6 +78,13 @@ def finish(store: Store, folder: str, failpoint: Failpoint = _no_failpoint) -> N
         failpoint(MERGE_MOVED)
     for path in (names.TRASH, names.POINTS):
         store.sync_folder(f"{folder}/{path}")
+    # The notes last: a folder without one would be a point again.
+    for name in members[_FOLDERS]:
+        if f"{name}.json" in store.names(f"{folder}/{names.DROPPED}"):
+            store.rename(f"{folder}/{names.DROPPED}/{name}.json", f"{folder}/{names.TRASH}/{name}.json")
+        failpoint(MERGE_MOVED)
+    for path in (names.TRASH, names.DROPPED):
+        store.sync_folder(f"{folder}/{path}")
     failpoint(MERGE_APPLIED)
     store.remove_tree(f"{folder}/{names.TRASH}/{names.MERGING}")
     store.rename(merging, f"{folder}/{names.TRASH}/{names.MERGING}")

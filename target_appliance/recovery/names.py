@@ -22,14 +22,12 @@ POINTS_LOCK = "points.lock"
 """Held by whoever makes a point of a tenant's, or shuts the tenant off from it for good."""
 ERASE_FILE = "erase.json"
 """While a tenant is being erased: what is to go."""
-DROPPED_FILE = "dropped.json"
-"""In a point's folder: it is no point of its own any more."""
 RETENTION_FILE = "retention.json"
 """Of a tenant and of a replica: what is kept for how long."""
 RECORDS = "records"
 """Records of points whose folders are gone."""
-DROPPING = "dropping"
-"""Folder in which the note of a dropped point is made."""
+DROPPED = "dropped"
+"""Notes on points that are no points of their own any more, for as long as they have a folder."""
 MERGE = "merge"
 """Folder in which a merge is made ready."""
 MERGING = "merging"
@@ -82,6 +80,16 @@ def record_path(tenant: TenantId, replica: ReplicaId, point: PointNumber) -> str
 def absorbed_manifest(disk: DiskKey, point: PointNumber) -> str:
     """In the folder of the point that absorbed ``point``: its sealed manifest of the disk."""
     return f"disk-{disk}-p{point_name(point)}.manifest"
+
+
+def dropped_folder(tenant: TenantId, replica: ReplicaId) -> str:
+    """Notes on a replica's dropped points."""
+    return f"{replica_folder(tenant, replica)}/{DROPPED}"
+
+
+def dropped_file(point: PointNumber) -> str:
+    """The note on a dropped point."""
+    return f"{point_name(point)}.json"
 
 
 def staging_folder(tenant: TenantId, replica: ReplicaId) -> str:

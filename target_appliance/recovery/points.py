@@ -2,6 +2,7 @@
 
 import hmac
 import re
+from collections.abc import Iterator
 from contextlib import suppress
 
 from common.errors import DamagedError, NotFoundError, PreconditionError
@@ -12,7 +13,7 @@ from target_appliance.seal.keys import DataKey
 from target_appliance.store.port import Store
 
 _POINT_NAME = re.compile(r"(?!0{6})[0-9]{6}|[1-9][0-9]{6,9}")
-_RECORD_NAME = re.compile(rf"({_POINT_NAME.pattern})\.json")
+_NUMBERED_FILE = re.compile(rf"({_POINT_NAME.pattern})\.json")
 
 
 def folders(store: Store, tenant: TenantId, replica: ReplicaId) -> tuple[PointNumber, ...]:
@@ -23,31 +24,26 @@ def folders(store: Store, tenant: TenantId, replica: ReplicaId) -> tuple[PointNu
 
 def numbers(store: Store, tenant: TenantId, replica: ReplicaId) -> tuple[PointNumber, ...]:
     """Numbers of the committed points that are kept, rising."""
-    found = folders(store, tenant, replica)
-    return tuple(number for number in found if not is_dropped(store, tenant, replica, number))
+    gone = dropped(store, tenant, replica)
+    return tuple(number for number in folders(store, tenant, replica) if number not in gone)
 
 
-def is_dropped(store: Store, tenant: TenantId, replica: ReplicaId, point: PointNumber) -> bool:
-    """Whether a point that has a folder is dropped. Asked of every point of a replica, so the folder is not listed."""
-    try:
-        store.open(f"{names.point_folder(tenant, replica, point)}/{names.DROPPED_FILE}").close()
-    except NotFoundError:
-        return False
-    return True
+def dropped(store: Store, tenant: TenantId, replica: ReplicaId) -> frozenset[PointNumber]:
+    """Numbers of the points that were dropped and still have a folder, or had one a moment ago."""
+    return frozenset(_numbered(store, names.dropped_folder(tenant, replica)))
 
 
 def recorded(store: Store, tenant: TenantId, replica: ReplicaId) -> tuple[PointNumber, ...]:
     """Numbers of dropped points of which only the record is left, rising."""
-    found = store.names(f"{names.replica_folder(tenant, replica)}/{names.RECORDS}")
-    named = (_RECORD_NAME.fullmatch(name) for name in found)
-    return tuple(sorted(PointNumber(int(match[1])) for match in named if match))
+    return _numbered(store, f"{names.replica_folder(tenant, replica)}/{names.RECORDS}")
 
 
 def stored_bytes(store: Store, tenant: TenantId, replica: ReplicaId, point: PointNumber) -> int:
     """Bytes that a kept point costs: its files, and those of the dropped points right below it."""
     total = folder_bytes(store, names.point_folder(tenant, replica, point))
+    gone = dropped(store, tenant, replica)
     for lower in reversed([number for number in folders(store, tenant, replica) if number < point]):
-        if not is_dropped(store, tenant, replica, lower):
+        if lower not in gone:
             break
         total += folder_bytes(store, names.point_folder(tenant, replica, lower))
     return total
@@ -67,10 +63,21 @@ def folder_bytes(store: Store, folder: str) -> int:
 
 def read_kept(store: Store, tenant: TenantId, replica: ReplicaId, point: PointNumber) -> PointRecord:
     """The record of a point that is not dropped. Raises NotFoundError, DamagedError."""
-    held = store.names(names.point_folder(tenant, replica, point))
-    if names.DROPPED_FILE in held or (not held and point not in folders(store, tenant, replica)):
+    if point not in folders(store, tenant, replica) or point in dropped(store, tenant, replica):
         raise no_point(replica, point)
     return read_point(store, tenant, replica, point)[0]
+
+
+def newest(store: Store, tenant: TenantId, replica: ReplicaId) -> PointRecord | None:
+    """The newest point, which is never dropped. Raises DamagedError."""
+    found = folders(store, tenant, replica)
+    return read_kept(store, tenant, replica, found[-1]) if found else None
+
+
+def newest_first(store: Store, tenant: TenantId, replica: ReplicaId) -> Iterator[PointRecord]:
+    """The kept points, falling, each read when it is asked for. Raises DamagedError."""
+    for number in reversed(numbers(store, tenant, replica)):
+        yield read_kept(store, tenant, replica, number)
 
 
 def no_point(replica: ReplicaId, point: PointNumber) -> NotFoundError:
@@ -122,6 +129,12 @@ def read_point(
     if (record.tenant, record.replica, record.number) != (tenant, replica, point):
         raise small_file.damaged(path, "it is another point's record")
     return record, macs
+
+
+def _numbered(store: Store, folder: str) -> tuple[PointNumber, ...]:
+    """Numbers that a folder has a JSON file of, rising."""
+    named = (_NUMBERED_FILE.fullmatch(name) for name in store.names(folder))
+    return tuple(sorted(PointNumber(int(match[1])) for match in named if match))
 
 
 def check_mac(record: PointRecord, macs: dict[DiskKey, bytes], key: DataKey) -> None:

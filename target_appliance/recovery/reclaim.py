@@ -110,7 +110,7 @@ class Reclaimer:
             self._store.remove_tree(f"{self._folder}/{names.MERGE}")
             merge_moves.empty_trash(self._store, self._folder)
             with self._keys.still_kept(self._tenant):
-                self._store.remove_tree(f"{self._folder}/{names.DROPPING}")
+                self._store.remove_tree(f"{self._folder}/{names.DROPPED}/{names.REWRITE}")
             yield
 
     def _step(self, done: Reclaimed, progress: Progress) -> bool:

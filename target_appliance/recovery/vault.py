@@ -1,11 +1,11 @@
-"""Everything about replicas at rest: begin a sync, list points, read digests and data, check, clean up.
+"""Everything about replicas at rest: list points, read digests and data, check, drop; ``syncs`` begins new ones.
 
 A composition of a store and a key server; holds no state of its own, so that several processes may share a store. Who
 may write a replica is decided elsewhere (the lease).
 """
 
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,33 +15,27 @@ from common.clock import Clock
 from common.errors import NotFoundError
 from common.grain import grain_count
 from common.ids import (
-    AgentId,
     DiskKey,
     PointNumber,
     ReplicaId,
-    SyncId,
     TenantId,
-    parse_point,
-    parse_sync,
     parse_tenant,
 )
 from target_appliance.kms.directory import KmsDirectory
 from target_appliance.kms.port import Kms
-from target_appliance.recovery import begin, dropped, names, parked, points, vm_file
+from target_appliance.recovery import begin, dropped, names, points
 from target_appliance.recovery.chain import Chain, DiskView
 from target_appliance.recovery.export.forms import Form, export
 from target_appliance.recovery.findings import Progress, Report
 from target_appliance.recovery.key_cache import KEEP_SECONDS
 from target_appliance.recovery.keyring import Keyring
 from target_appliance.recovery.reclaim import Reclaimed, Reclaimer
-from target_appliance.recovery.replay_file import ReplayError
-from target_appliance.recovery.staging import StagedSync, SyncPlan
-from target_appliance.recovery.types import PointRecord, SyncHeader
+from target_appliance.recovery.syncs import Syncs
+from target_appliance.recovery.types import PointRecord
 from target_appliance.recovery.verify import verify
 from target_appliance.retention.clock import TrustedTime
-from target_appliance.retention.stamp import Stamp, stamp
 from target_appliance.seal.fold import HOLE, windows, within
-from target_appliance.seal.keys import DataKey, Entropy
+from target_appliance.seal.keys import Entropy
 from target_appliance.store.port import Store
 
 
@@ -78,8 +72,9 @@ class Vault:
         self._store = store
         self.time = TrustedTime(store, clock, lambda: points.newest_time(store))
         self._failpoint = failpoint
-        self._entropy = entropy
         self._keyring = Keyring(store, kms, entropy, clock, keep_seconds)
+        self.syncs = Syncs(store, self._keyring, self.time, failpoint, entropy)
+        """Those under way."""
 
     @property
     def store(self) -> Store:
@@ -154,8 +149,7 @@ class Vault:
 
     def newest(self, tenant: TenantId, replica: ReplicaId) -> PointRecord | None:
         """The newest committed point."""
-        found = points.folders(self._store, tenant, replica)  # the newest is never dropped
-        return self.point(tenant, replica, found[-1]) if found else None
+        return points.newest(self._store, tenant, replica)
 
     def stored_bytes(self, tenant: TenantId, replica: ReplicaId, number: PointNumber) -> int:
         """Bytes that a point's files take, and those of the dropped points right below it."""
@@ -179,100 +173,6 @@ class Vault:
         """Finish what a crash cut short of a drop or a merge. Raises BusyError, DamagedError, PreconditionError."""
         Reclaimer(self._store, self._failpoint, tenant, replica).settle()
 
-    def begin(
-        self, tenant: TenantId, replica: ReplicaId, sync: SyncId, header: SyncHeader, owner: AgentId | None = None
-    ) -> StagedSync:
-        """Open a sync: checks the key, makes DEKs for new disks, makes the staging folder. The lease is the caller's.
-
-        With an ``owner`` the sync may be reopened after a restart.
-
-        Raises:
-            KeyNotUsableError, KmsUnavailableError: nothing is accepted.
-            InvalidInputError: the header cannot be.
-            PreconditionError: it was planned on another newest point, a delta has nothing to stand on, or the tenant
-                is being erased.
-            DamagedError: the newest point's record is not authentic, or nobody can say for how long to lock the point.
-        """
-        self._keyring.files.require_kept(tenant)
-        self._keyring.require(tenant)
-        self._stamp(tenant)  # what could not be committed is not begun
-        begin.check_header(header)
-        newest = self.newest(tenant, replica)
-        begin.check_base(header, newest)
-        if newest is not None:
-            begin.check_epochs(header, newest, self._keyring.newest_epochs(tenant, replica))
-        bases = begin.bases(header, self._newest_first(tenant, replica))
-        used = [] if newest is None else [(disk.spec.key, disk.key_epoch) for disk in newest.disks]
-        keys = self._keyring.ensure(tenant, replica, bases, used)
-        if newest is not None:
-            self._check_parent(newest, {**keys, **self._older_keys(newest, keys)})
-        self._store.make_folder(names.sync_folder(tenant, replica, sync))
-        number = parse_point(1 if newest is None else newest.number + 1)
-        vm = vm_file.stage(self._store, header, keys, (tenant, replica, sync), point=number, entropy=self._entropy)
-        plan = SyncPlan(tenant, replica, sync, header, number, newest, bases, keys, self._entropy, owner, vm)
-        staged = StagedSync(self._store, self._stamp, plan, self._failpoint)
-        staged.park_place()
-        return staged
-
-    def parked(self, tenant: TenantId, replica: ReplicaId) -> tuple[SyncId, ...]:
-        """Syncs of earlier processes that may be reopened."""
-        staged = set(self._store.names(names.staging_folder(tenant, replica)))
-        return tuple(
-            sync
-            for sync in names.parsed(self._store.names(names.resumes_folder(tenant, replica)), parse_sync)
-            if sync in staged
-        )
-
-    def owner(self, tenant: TenantId, replica: ReplicaId, sync: SyncId) -> AgentId:
-        """The agent whose parked sync it is. Raises NotFoundError."""
-        return parked.read(self._store, tenant, replica, sync).owner
-
-    def reopen(self, tenant: TenantId, replica: ReplicaId, sync: SyncId) -> tuple[StagedSync, SyncHeader]:
-        """A sync that an earlier process staged, as far as it was durable; reads all of it. The lease is the caller's.
-
-        Raises:
-            NotFoundError: there is none that can go on; what was staged is gone.
-            KeyNotUsableError, KmsUnavailableError: nothing is accepted now.
-            StoreError, StoreFullError: the store's.
-        """
-        self._keyring.require(tenant)
-        found = parked.read(self._store, tenant, replica, sync)
-        record, newest = found.record, self.newest(tenant, replica)
-        keys = {
-            disk.spec.key: self._keyring.open(tenant, replica, disk.spec.key, disk.key_epoch) for disk in record.disks
-        }
-        parent = None if newest is None else (newest.number, newest.record_hash)
-        staged = sync in self._store.names(names.staging_folder(tenant, replica))
-        whole = staged and found.authentic(keys) and vm_file.staged(self._store, record)
-        if not whole or parent != found.parent:
-            self._discard(tenant, replica, sync)
-            raise no_parked(sync, "it was planned on another point, or is not what was written")
-        bases = {disk.spec.key: disk.base_point for disk in record.disks}
-        plan = SyncPlan(
-            tenant,
-            replica,
-            sync,
-            found.header,
-            record.number,
-            newest,
-            bases,
-            keys,
-            self._entropy,
-            found.owner,
-            record.vm,
-        )
-        again = StagedSync(self._store, self._stamp, plan, self._failpoint, reopened=True)
-        try:
-            again.restore()
-        except ReplayError as error:
-            again.discard()
-            raise no_parked(sync, str(error)) from error
-        return again, found.header
-
-    def _discard(self, tenant: TenantId, replica: ReplicaId, sync: SyncId) -> None:
-        self._store.remove_tree(names.sync_folder(tenant, replica, sync))
-        self._store.remove_tree(names.resume_folder(tenant, replica, sync))
-
     def manifest(
         self,
         tenant: TenantId,
@@ -294,7 +194,9 @@ class Vault:
             indices (n,), digests (n, 16). A grain that never comes is a hole and reads as zeros.
         """
         if point is None:
-            newest = next((record for record in self._newest_first(tenant, replica) if record.disk(disk)), None)
+            newest = next(
+                (record for record in points.newest_first(self._store, tenant, replica) if record.disk(disk)), None
+            )
             if newest is None:
                 return
             point = newest.number
@@ -377,42 +279,3 @@ class Vault:
         """
         with self.view(tenant, replica, disk, point) as view:
             return export(view, view.adapter, form, path, progress)
-
-    def sweep_staging(self, tenant: TenantId, replica: ReplicaId, keep: Collection[SyncId] = ()) -> tuple[str, ...]:
-        """Remove what syncs that are not in ``keep`` left in staging; returns the names of what was removed."""
-        left: list[str] = []
-        for folder in (names.staging_folder(tenant, replica), names.resumes_folder(tenant, replica)):
-            for name in self._store.names(folder):
-                if name not in keep:
-                    self._store.remove_tree(f"{folder}/{name}")
-                    left.append(name)
-        return tuple(sorted(set(left)))
-
-    def _stamp(self, tenant: TenantId) -> Stamp:
-        return stamp(self._store, self.time, tenant)
-
-    def _newest_first(self, tenant: TenantId, replica: ReplicaId) -> Iterator[PointRecord]:
-        for number in reversed(points.folders(self._store, tenant, replica)):
-            if not points.is_dropped(self._store, tenant, replica, number):
-                yield self.point(tenant, replica, number)
-
-    def _older_keys(self, newest: PointRecord, keys: Mapping[DiskKey, DataKey]) -> dict[DiskKey, DataKey]:
-        """DEKs of the newest point that are not the disks' newest any more."""
-        return {
-            disk.spec.key: self._keyring.open(newest.tenant, newest.replica, disk.spec.key, disk.key_epoch)
-            for disk in newest.disks
-            if disk.spec.key in keys and keys[disk.spec.key].epoch != disk.key_epoch
-        }
-
-    def _check_parent(self, newest: PointRecord, keys: Mapping[DiskKey, DataKey]) -> None:
-        """Nothing is built on a record that the disks' keys do not vouch for."""
-        _, macs = points.read_point(self._store, newest.tenant, newest.replica, newest.number)
-        for disk in newest.disks:
-            key = keys.get(disk.spec.key)
-            if key is not None and key.epoch == disk.key_epoch:
-                points.check_mac(newest, macs, key)
-
-
-def no_parked(sync: SyncId, why: str) -> NotFoundError:
-    """A staged sync cannot go on."""
-    return NotFoundError(f"what was staged cannot go on: {why}", subject=f"sync {sync}", next_step="begin a new sync")

@@ -147,7 +147,7 @@ def _check_strays(store: Store, tenant: TenantId, replica: ReplicaId, collector:
     """What lies in the replica's folders and is not ours."""
     known = {names.REPLICA_FILE, names.REWRITE, names.POINTS, names.STAGING, names.RESUME, names.RECORDS}
     known.add(names.RETENTION_FILE)
-    known |= {names.DROPPING, names.MERGE, names.MERGING, names.TRASH, names.READING_LOCK, names.RECLAIM_LOCK}
+    known |= {names.DROPPED, names.MERGE, names.MERGING, names.TRASH, names.READING_LOCK, names.RECLAIM_LOCK}
     for name in store.names(names.replica_folder(tenant, replica)):
         if name not in known:
             Place(collector, name).add(Kind.EXTRA, "nothing of the appliance's is called so")
@@ -155,6 +155,10 @@ def _check_strays(store: Store, tenant: TenantId, replica: ReplicaId, collector:
     for name in store.names(names.points_folder(tenant, replica)):
         if name not in numbered:
             Place(collector, f"{names.POINTS}/{name}").add(Kind.EXTRA, "no point is called so")
+    notes = {names.dropped_file(number) for number in points.folders(store, tenant, replica)}
+    for name in store.names(names.dropped_folder(tenant, replica)):
+        if name not in notes and name != names.REWRITE:
+            Place(collector, f"{names.DROPPED}/{name}").add(Kind.EXTRA, "it is no note on a point that is there")
 
 
 def _check_links(

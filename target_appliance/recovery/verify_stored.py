@@ -88,7 +88,6 @@ class StoredPoint:
             present = self._store.names(self._folder)
             expected = {names.RECORD_FILE}
             if self._point in self._have.dropped:
-                expected.add(names.DROPPED_FILE)
                 self._check_note()
             if record is not None:
                 for disk in record.disks:
@@ -108,9 +107,9 @@ class StoredPoint:
 
     def _check_note(self) -> None:
         """What says that the point was dropped."""
-        place = Place(self._collector, names.DROPPED_FILE, self._point)
+        path = f"{names.dropped_folder(self._tenant, self._replica)}/{names.dropped_file(self._point)}"
+        place = Place(self._collector, names.dropped_file(self._point), self._point)
         self._collector.files += 1
-        path = f"{self._folder}/{names.DROPPED_FILE}"
         with store_watched(place):
             with self._store.open(path) as file:
                 size = file.size

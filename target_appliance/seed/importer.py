@@ -64,8 +64,8 @@ def import_seed(vault: Vault, catalog: Catalog, clock: Clock, seed: Seed, progre
     agent = AgentId(str(uuid.uuid4()))
     alive = _Alive(catalog, clock, catalog.take_lease(seed.tenant, seed.replica, agent, sync, _LEASE_SECONDS))
     try:
-        vault.sweep_staging(seed.tenant, seed.replica)  # of an import that was killed
-        staged = vault.begin(seed.tenant, seed.replica, sync, _header(seed))
+        vault.syncs.sweep(seed.tenant, seed.replica)  # of an import that was killed
+        staged = vault.syncs.begin(seed.tenant, seed.replica, sync, _header(seed))
         try:
             for key, image in seed.images.items():
                 _seal(staged, key, image, progress, alive)

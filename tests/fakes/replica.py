@@ -101,7 +101,7 @@ class World:
 
     def begin(self, specs, kind=SyncKind.FULL, sync=None):
         told = header(specs, self.newest, kind, self.configuration)
-        return self.vault.begin(TENANT, REPLICA, sync or new_sync_id(), told)
+        return self.vault.syncs.begin(TENANT, REPLICA, sync or new_sync_id(), told)
 
     def sync(self, changes, kind=SyncKind.FULL, sync=None, batch=16):
         """Commit one point. ``changes`` maps a DiskSpec to its grains, None standing for zeros."""

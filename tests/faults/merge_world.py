@@ -9,7 +9,7 @@ from tests.fakes.replica import REPLICA, TENANT
 EXTENT_BYTES = TABLE_ENTRIES * GRAIN_BYTES
 FOLDER = names.replica_folder(TENANT, REPLICA)
 SETTLED = {
-    *(names.REPLICA_FILE, names.POINTS, names.STAGING, names.RESUME, names.RECORDS),
+    *(names.REPLICA_FILE, names.POINTS, names.STAGING, names.RESUME, names.RECORDS, names.DROPPED),
     *(names.READING_LOCK, names.RECLAIM_LOCK),
 }
 
@@ -39,8 +39,10 @@ def leaked(store):
     found = sorted(set(store.names(FOLDER)) - SETTLED)
     have = inventory(store, TENANT, REPLICA)
     found += [f"point {number}" for number in have.unneeded]
+    notes = {names.dropped_file(number) for number in have.dropped}
+    found += [f"note {name}" for name in store.names(names.dropped_folder(TENANT, REPLICA)) if name not in notes]
     for number in points.folders(store, TENANT, REPLICA):
-        expected = {names.RECORD_FILE} | ({names.DROPPED_FILE} if number in have.dropped else set())
+        expected = {names.RECORD_FILE}
         for disk in have.records[number].disks:
             key = disk.spec.key
             if (number, key) not in have.needed:

@@ -98,7 +98,7 @@ class Shelf:
     ):
         specs = tuple(spec(disk, CAPACITY, kind) for disk in DISKS)
         header = SyncHeader("web01", kind, specs, base, 1_795_000_000, "crash")
-        return self.vault().begin(tenant, replica, sync or new_sync_id(), header)
+        return self.vault().syncs.begin(tenant, replica, sync or new_sync_id(), header)
 
     def put_back(self) -> None:
         """Everything as it was committed."""

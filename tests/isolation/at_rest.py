@@ -135,6 +135,6 @@ def made(folder: Path) -> tuple[Site, dict[str, str]]:
 def _commit(vault: Vault, name: str, base: int) -> None:
     disk = spec(DiskKey(DISKS[name]), 1 << 20)
     told = SyncHeader(VMS[name], SyncKind.FULL, (disk,), base, 1_795_000_000, "crash", vm_configuration())
-    staged = vault.begin(TenantId(name), ReplicaId(REPLICAS[name]), new_sync_id(), told)
+    staged = vault.syncs.begin(TenantId(name), ReplicaId(REPLICAS[name]), new_sync_id(), told)
     send(staged.disk(disk.key), {0: grain_bytes(base)})
     staged.commit()

@@ -46,7 +46,7 @@ def copied(store):
 def check(store, world, newest):
     """What a restart finds; returns the number of points."""
     found = World(store, world.kms, world.clock, model=world.model)
-    found.vault.sweep_staging(TENANT, REPLICA)
+    found.vault.syncs.sweep(TENANT, REPLICA)
     numbers = found.vault.point_numbers(TENANT, REPLICA)
     assert numbers in {tuple(range(1, newest)), tuple(range(1, newest + 1))}
     for number in numbers:
@@ -70,7 +70,7 @@ def check_all(start, steps, world, newest, lost_most=3):
     """The number of points in each state. States that differ in leftovers only are read once."""
     known, outcomes = {}, []
     for store in states(start, steps, lost_most):
-        World(store, world.kms, world.clock).vault.sweep_staging(TENANT, REPLICA)
+        World(store, world.kms, world.clock).vault.syncs.sweep(TENANT, REPLICA)
         assert not [path for path in store._files if "staging" in path]
         left = frozenset((path, bytes(content)) for path, content in store._files.items() if "rewrite" not in path)
         if left not in known:

@@ -174,7 +174,7 @@ def test_one_failing_disk_commits_nothing_and_leaves_nothing(world, tmp_path):
     vault = world.server.behind.vault
     assert vault.points("acme", world.vm.instance_uuid) == ()
     assert world.snapshots() == []
-    assert vault.sweep_staging("acme", world.vm.instance_uuid) == ()
+    assert vault.syncs.sweep("acme", world.vm.instance_uuid) == ()
     assert world.sync().point == 1
     world.assert_equal(1)
 

@@ -60,7 +60,7 @@ class Stage:
         self.world = World(MemoryStore(), MemoryKms(), self.clock)
         self.world.sync({spec(): {0: grain_bytes(1)}})
         rotate_kek(self.world.vault, TENANT)
-        staged = self.world.vault.begin(OTHER, REPLICA, new_sync_id(), header([spec()], 0))
+        staged = self.world.vault.syncs.begin(OTHER, REPLICA, new_sync_id(), header([spec()], 0))
         send(staged.disk(DISK), {0: grain_bytes(9)})
         staged.commit()
         for tenant in (TENANT, OTHER):

@@ -31,7 +31,7 @@ class Stage:
         return Vault(self.world.store, self.world.kms, self.world.clock)
 
     def begin(self, tenant: TenantId, replica: ReplicaId) -> None:
-        staged = self.vault.begin(tenant, replica, new_sync_id(), header([spec()], 0))
+        staged = self.vault.syncs.begin(tenant, replica, new_sync_id(), header([spec()], 0))
         send(staged.disk(DISK), {0: grain_bytes(9)})
         staged.commit()
 

@@ -29,7 +29,7 @@ def two_replicas():
     world = World()
     world.sync({spec(): {0: grain_bytes(1)}, spec(OTHER_DISK): {1: grain_bytes(2)}})
     world.sync({spec(kind=DELTA): {2: grain_bytes(3)}, spec(OTHER_DISK, kind=DELTA): {}}, DELTA)
-    staged = world.vault.begin(TENANT, SECOND, new_sync_id(), header([spec()], 0))
+    staged = world.vault.syncs.begin(TENANT, SECOND, new_sync_id(), header([spec()], 0))
     send(staged.disk(DISK), {0: grain_bytes(9)})
     staged.commit()
     return world

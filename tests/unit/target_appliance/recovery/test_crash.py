@@ -31,8 +31,8 @@ def base_world(store=None):
 def check_old_or_new(world):
     """After a restart: every committed point is right and verifies; returns the newest. A next sync works."""
     vault = world.vault
-    vault.sweep_staging(TENANT, REPLICA)
-    vault.sweep_staging(TENANT, REPLICA)
+    vault.syncs.sweep(TENANT, REPLICA)
+    vault.syncs.sweep(TENANT, REPLICA)
     numbers = vault.point_numbers(TENANT, REPLICA)
     assert numbers in {(1,), (1, 2)}
     world.model.pop(2, None)
@@ -129,7 +129,7 @@ def test_a_disk_whose_write_failed_is_never_committed():
     world = base_world()
     trap = Trap(at=CALLS.index("append disk-2000.vmdk") + 1)
     vault = Vault(FaultStore(world.store, trap), world.kms, world.clock)
-    staged = vault.begin(TENANT, REPLICA, new_sync_id(), header(CHANGES, 1, DELTA))
+    staged = vault.syncs.begin(TENANT, REPLICA, new_sync_id(), header(CHANGES, 1, DELTA))
     grains = CHANGES[spec(kind=DELTA)]
     with pytest.raises(StoreError, match=r"append .* failed"):
         send(staged.disk(DISK), grains)

@@ -209,7 +209,6 @@ def test_what_a_point_costs_counts_the_dropped_ones_below_it():
     chain(world)
     before = {number: world.vault.stored_bytes(TENANT, REPLICA, number) for number in range(1, 5)}
     world.drop(2)
-    note = len(world.store._inner.content(f"{FOLDER}/points/000002/{names.DROPPED_FILE}"))
 
-    assert world.vault.stored_bytes(TENANT, REPLICA, 3) == before[2] + before[3] + note
+    assert world.vault.stored_bytes(TENANT, REPLICA, 3) == before[2] + before[3]
     assert world.vault.stored_bytes(TENANT, REPLICA, 1) == before[1]

@@ -29,10 +29,10 @@ class Dead(World):
         self.vault = Vault(self.store, self.kms, self.clock)
 
     def begin(self, specs, kind=SyncKind.FULL, sync=None):
-        return self.vault.begin(TENANT, REPLICA, sync or SYNC, header(specs, self.newest, kind), OWNER)
+        return self.vault.syncs.begin(TENANT, REPLICA, sync or SYNC, header(specs, self.newest, kind), OWNER)
 
     def reopen(self):
-        return self.vault.reopen(TENANT, REPLICA, SYNC)[0]
+        return self.vault.syncs.reopen(TENANT, REPLICA, SYNC)[0]
 
 
 @pytest.fixture(params=["memory", "posix"])
@@ -77,7 +77,7 @@ def check(world):
     for disk in (DISK, OTHER_DISK):
         assert world.differences(world.newest, disk) == []
     assert world.vault.verify(TENANT, REPLICA, with_key=True).findings == ()
-    assert world.vault.sweep_staging(TENANT, REPLICA) == ()
+    assert world.vault.syncs.sweep(TENANT, REPLICA) == ()
     assert sorted(world.store.names(f"tenants/{TENANT}/replicas/{REPLICA}/points/{world.newest:06d}")) == [
         *(f"disk-{disk}.{end}" for disk in (DISK, OTHER_DISK) for end in ("digests", "manifest", "vmdk")),
         "point.json",
@@ -88,8 +88,8 @@ def check(world):
 def test_all_that_was_durable_is_there(world, durable, appended):
     above = staged(world, durable, appended)
     world.restart()
-    assert world.vault.parked(TENANT, REPLICA) == (SYNC,)
-    assert world.vault.owner(TENANT, REPLICA, SYNC) == OWNER
+    assert world.vault.syncs.parked(TENANT, REPLICA) == (SYNC,)
+    assert world.vault.syncs.owner(TENANT, REPLICA, SYNC) == OWNER
     go_on(world, world.reopen(), {DISK: above, OTHER_DISK: 0})
 
 
@@ -270,7 +270,7 @@ def test_another_newest_point_or_no_staging_is_refused():
     world.restart()
     with pytest.raises(NotFoundError, match="another point"):
         world.reopen()
-    assert world.vault.parked(TENANT, REPLICA) == ()
+    assert world.vault.syncs.parked(TENANT, REPLICA) == ()
     with pytest.raises(NotFoundError):
         world.reopen()
 
@@ -280,5 +280,5 @@ def test_a_sync_without_an_owner_cannot_go_on(world):
     sync = plain.begin([spec()], sync=SYNC)
     send(sync.disk(DISK), {0: grain_bytes(1)})
     sync.disk(DISK).sync()
-    assert plain.vault.parked(TENANT, REPLICA) == ()
+    assert plain.vault.syncs.parked(TENANT, REPLICA) == ()
     assert dataclasses.is_dataclass(plain)

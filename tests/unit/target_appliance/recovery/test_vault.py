@@ -300,7 +300,7 @@ def test_nothing_is_accepted_while_the_kms_is_away(world):
     world.vault.require_key(TENANT)
     away = Vault(world.store, Away(), ManualClock())
     with pytest.raises(KmsUnavailableError):
-        away.begin(TENANT, REPLICA, new_sync_id(), None)
+        away.syncs.begin(TENANT, REPLICA, new_sync_id(), None)
 
 
 def test_tenants_share_no_kek(world):
@@ -370,8 +370,8 @@ def test_sweep_removes_what_is_not_kept(world):
     world.begin([spec()], sync=kept).disk(DISK)
     world.begin([spec()], sync=left).disk(DISK)
 
-    assert world.vault.sweep_staging(TENANT, REPLICA, {kept}) == (left,)
-    assert world.vault.sweep_staging(TENANT, REPLICA, {kept}) == ()
+    assert world.vault.syncs.sweep(TENANT, REPLICA, {kept}) == (left,)
+    assert world.vault.syncs.sweep(TENANT, REPLICA, {kept}) == ()
     assert world.store.names(f"tenants/{TENANT}/replicas/{REPLICA}/staging") == (kept,)
 
 

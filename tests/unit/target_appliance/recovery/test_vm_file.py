@@ -144,14 +144,14 @@ def test_there_is_no_such_point(world):
 def parked(world, told):
     """A sync that a process left open, and a vault of the next one."""
     sync = SyncId("00000000-0000-4000-8000-0000000000bb")
-    world.vault.begin(TENANT, REPLICA, sync, header([spec()], world.newest, configuration=told), OWNER)
+    world.vault.syncs.begin(TENANT, REPLICA, sync, header([spec()], world.newest, configuration=told), OWNER)
     return sync, Vault(world.store, world.kms, world.clock)
 
 
 def test_a_sync_that_goes_on_after_a_restart_keeps_it():
     world = World()
     sync, vault = parked(world, vm_configuration(cpus=8))
-    staged, _ = vault.reopen(TENANT, REPLICA, sync)
+    staged, _ = vault.syncs.reopen(TENANT, REPLICA, sync)
     send(staged.disk(DISK), {0: grain_bytes(1)})
     done = staged.commit()
 
@@ -171,7 +171,7 @@ def test_it_does_not_go_on_with_another_one(left):
             file.append([left])
 
     with pytest.raises(NotFoundError, match="cannot go on"):
-        vault.reopen(TENANT, REPLICA, sync)
+        vault.syncs.reopen(TENANT, REPLICA, sync)
 
 
 def test_the_records_digest_is_of_stored_bytes(world):

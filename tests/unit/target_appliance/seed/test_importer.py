@@ -69,7 +69,7 @@ class Site:
 
     def assert_nothing_is_left(self):
         assert self.vault.point_numbers(TENANT, REPLICA) == ()
-        assert self.vault.sweep_staging(TENANT, REPLICA) == ()
+        assert self.vault.syncs.sweep(TENANT, REPLICA) == ()
         assert self.catalog.live_syncs() == frozenset()
         assert self.catalog.replicas() == ()
 
@@ -195,5 +195,5 @@ def test_killed_at_many_calls_of_the_store(site):
             assert site.seed().number == 1
         assert site.read(DISK) == site.content[DISK]
         assert site.vault.verify(TENANT, REPLICA, with_key=True).findings == ()
-        assert site.vault.sweep_staging(TENANT, REPLICA) == ()
+        assert site.vault.syncs.sweep(TENANT, REPLICA) == ()
         site.forget()

@@ -42,7 +42,7 @@ def test_a_key_that_is_taken_back_ends_a_sync_under_way(server, client, monkeypa
         client.commit(second.sync)
     assert server.desk._syncs.all() == []
     assert server.behind.vault.points("acme", ONE) == ()
-    assert server.behind.vault.sweep_staging("acme", VM) == ()
+    assert server.behind.vault.syncs.sweep("acme", VM) == ()
 
 
 def test_a_kms_that_is_silent_for_too_long_cuts_a_sync_that_goes_on_later(server, client, monkeypatch):

@@ -289,7 +289,7 @@ def test_an_aborted_sync_is_over(server, client):
     client.abort(begun.sync, "the user's \x1b wish")
     with pytest.raises(NotFoundError):
         _whole(client, begun.sync)
-    assert server.behind.vault.sweep_staging("acme", VM) == ()
+    assert server.behind.vault.syncs.sweep("acme", VM) == ()
     assert client.begin(_request()).point == 1
 
 
@@ -300,7 +300,7 @@ def test_the_same_agent_takes_over_and_the_older_sync_is_fenced(server, client):
         _whole(client, first.sync, _grain())
     _whole(client, second.sync, _grain())
     assert client.commit(second.sync).point == 1
-    assert server.behind.vault.sweep_staging("acme", VM) == ()
+    assert server.behind.vault.syncs.sweep("acme", VM) == ()
 
 
 def test_another_agent_waits_until_the_lease_lapses(server, client):
