@@ -4,6 +4,7 @@
 is moved, whoever does it, and only when all of it is durable does the folder go.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -72,19 +73,10 @@ def finish(store: Store, folder: str, failpoint: Failpoint = _no_failpoint) -> N
     # Files first, for good: a folder that went before its files were sure would take them along.
     for path in sorted({to.rpartition("/")[0] for _, to in members[_FILES]}):
         store.sync_folder(f"{folder}/{path}")
-    for name in members[_FOLDERS]:
-        if name in store.names(f"{folder}/{names.POINTS}"):
-            store.rename(f"{folder}/{names.POINTS}/{name}", f"{folder}/{names.TRASH}/{name}")
-        failpoint(MERGE_MOVED)
-    for path in (names.TRASH, names.POINTS):
-        store.sync_folder(f"{folder}/{path}")
+    gone = members[_FOLDERS]
+    _set_aside(store, folder, names.POINTS, gone, failpoint)
     # The notes last: a folder without one would be a point again.
-    for name in members[_FOLDERS]:
-        if f"{name}.json" in store.names(f"{folder}/{names.DROPPED}"):
-            store.rename(f"{folder}/{names.DROPPED}/{name}.json", f"{folder}/{names.TRASH}/{name}.json")
-        failpoint(MERGE_MOVED)
-    for path in (names.TRASH, names.DROPPED):
-        store.sync_folder(f"{folder}/{path}")
+    _set_aside(store, folder, names.DROPPED, [f"{name}.json" for name in gone], failpoint)
     failpoint(MERGE_APPLIED)
     store.remove_tree(f"{folder}/{names.TRASH}/{names.MERGING}")
     store.rename(merging, f"{folder}/{names.TRASH}/{names.MERGING}")
@@ -96,6 +88,16 @@ def finish(store: Store, folder: str, failpoint: Failpoint = _no_failpoint) -> N
 def empty_trash(store: Store, folder: str) -> None:
     """Remove what nothing names any more."""
     store.remove_tree(f"{folder}/{names.TRASH}")
+
+
+def _set_aside(store: Store, folder: str, where: str, going: Sequence[str], failpoint: Failpoint) -> None:
+    """Move what is left of ``going`` into the trash, durably."""
+    for name in going:
+        if name in store.names(f"{folder}/{where}"):
+            store.rename(f"{folder}/{where}/{name}", f"{folder}/{names.TRASH}/{name}")
+        failpoint(MERGE_MOVED)
+    for path in (names.TRASH, where):
+        store.sync_folder(f"{folder}/{path}")
 
 
 def _move(store: Store, folder: str, source: str, to: str) -> None:

@@ -1,4 +1,4 @@
-"""The store on a POSIX file system: every call that touches a stored file is in this module.
+"""The store on a POSIX file system: every call that touches a stored file is in this module or in ``posix_file``.
 
 Paths are walked name by name from the root's descriptor and no symbolic link is followed, so that nothing planted in
 the tree leads outside. Files are 0600 while they are written and 0440 once protected; folders are 0700.
@@ -15,17 +15,14 @@ from pathlib import Path
 from typing import Final
 
 from common.clock import SystemClock
-from common.closing import Closing
 from common.errors import (
-    AlreadyExistsError,
     BusyError,
-    KeysapartError,
     NotFoundError,
     StoreError,
-    StoreFullError,
 )
 from target_appliance.store.paths import split_path
 from target_appliance.store.port import LOCK_POLL_SECONDS, LOCK_SECONDS
+from target_appliance.store.posix_file import PosixReadFile, PosixWriteFile, translated
 
 _FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -35,130 +32,6 @@ _READ_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CLOCK: Final = SystemClock()
 """Only for how long a lock is waited for."""
 _LOCK_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_PIECES_MOST: Final = 512
-"""Buffers in one writev; Linux takes 1024."""
-
-
-def translate(error: OSError, path: str, doing: str) -> KeysapartError:
-    """The tree's error for what the medium said."""
-    subject = f"store file {path}"
-    said = f"{doing} {path} failed ({error.strerror or error})"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StoreFullError(
-            f"the target's store is full: {said}",
-            subject=subject,
-            next_step="free space in the store or enlarge it; committed points are untouched",
-        )
-    if error.errno == errno.ENOENT:
-        return NotFoundError(f"{path} is not in the store", subject=subject, next_step="check the name")
-    if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
-        return AlreadyExistsError(
-            f"{path} is in the store already", subject=subject, next_step="remove it or use another name"
-        )
-    return StoreError(said, subject=subject, next_step="check the store's file system and its permissions")
-
-
-@contextmanager
-def _translated(path: str, doing: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise translate(error, path, doing) from error
-
-
-class PosixWriteFile(Closing):
-    """See WriteFile. After a failed write or sync every later call fails: the kernel may have dropped the pages."""
-
-    def __init__(self, descriptor: int, path: str, position: int = 0) -> None:
-        self._descriptor = descriptor
-        self._path = path
-        self._position = position
-        self._failed = False
-
-    @property
-    def position(self) -> int:
-        """See WriteFile."""
-        return self._position
-
-    def append(self, pieces: Sequence[bytes | bytearray | memoryview]) -> None:
-        """See WriteFile."""
-        with self._guarded("writing"):
-            views = [memoryview(piece).cast("B") for piece in pieces if len(piece)]
-            while views:
-                written = os.writev(self._descriptor, views[:_PIECES_MOST])
-                self._position += written
-                done = 0
-                while done < len(views) and written >= len(views[done]):
-                    written -= len(views[done])
-                    done += 1
-                views = views[done:]
-                if written:
-                    views[0] = views[0][written:]
-
-    def overwrite(self, offset: int, data: bytes) -> None:
-        """See WriteFile."""
-        if offset + len(data) > self._position:
-            raise ValueError("overwrite reaches past what was written")
-        with self._guarded("writing"):
-            view = memoryview(data)
-            while view:
-                written = os.pwrite(self._descriptor, view, offset)
-                offset += written
-                view = view[written:]
-
-    def sync(self) -> None:
-        """See WriteFile."""
-        with self._guarded("syncing"):
-            os.fsync(self._descriptor)
-
-    def close(self) -> None:
-        """See WriteFile."""
-        if self._descriptor >= 0:
-            descriptor, self._descriptor = self._descriptor, -1
-            with _translated(self._path, "closing"):
-                os.close(descriptor)
-
-    @contextmanager
-    def _guarded(self, doing: str) -> Iterator[None]:
-        if self._failed:
-            raise StoreError(
-                f"{doing} {self._path} is refused: an earlier write or sync of it failed",
-                subject=f"store file {self._path}",
-                next_step="start the sync again",
-            )
-        try:
-            yield
-        except OSError as error:
-            self._failed = True
-            raise translate(error, self._path, doing) from error
-
-
-class PosixReadFile(Closing):
-    """See ReadFile."""
-
-    def __init__(self, descriptor: int, path: str, size: int) -> None:
-        self._descriptor = descriptor
-        self._path = path
-        self.size = size
-
-    def read_at(self, offset: int, length: int) -> bytes:
-        """See ReadFile."""
-        with _translated(self._path, "reading"):
-            data = os.pread(self._descriptor, length, offset)
-            if len(data) == length or not data:
-                return data
-            parts = [data]
-            missing = length - len(data)
-            while missing and (data := os.pread(self._descriptor, missing, offset + length - missing)):
-                parts.append(data)
-                missing -= len(data)
-            return b"".join(parts)
-
-    def close(self) -> None:
-        """See ReadFile."""
-        if self._descriptor >= 0:
-            descriptor, self._descriptor = self._descriptor, -1
-            os.close(descriptor)
 
 
 class PosixStore:
@@ -208,7 +81,7 @@ class PosixStore:
 
     def make_folder(self, path: str) -> None:
         """See Store."""
-        with _translated(path, "making folder"):
+        with translated(path, "making folder"):
             folder = os.dup(self._root)
             try:
                 for name in split_path(path):
@@ -273,7 +146,7 @@ class PosixStore:
 
     def free_bytes(self) -> int:
         """See Store."""
-        with _translated("/", "measuring"):
+        with translated("/", "measuring"):
             found = os.fstatvfs(self._root)
             return found.f_bavail * found.f_frsize
 
@@ -291,7 +164,7 @@ class PosixStore:
     @contextmanager
     def _folder(self, path: str, doing: str) -> Iterator[int]:
         """A descriptor of the folder ``path``, walked to without following links."""
-        with _translated(path, doing):
+        with translated(path, doing):
             folder = self._walk(split_path(path))
             try:
                 yield folder
@@ -302,7 +175,7 @@ class PosixStore:
     def _parent(self, path: str, doing: str) -> Iterator[tuple[int, str]]:
         """A descriptor of the folder that holds ``path``, and its name in there."""
         *folders, name = split_path(path)
-        with _translated(path, doing):
+        with translated(path, doing):
             folder = self._walk(folders)
             try:
                 yield folder, name
@@ -342,7 +215,7 @@ def _take(descriptor: int, path: str, how: int, seconds: float | None) -> None:
     deadline = _CLOCK.monotonic() + wait
     while True:
         try:
-            with _translated(path, "locking"):
+            with translated(path, "locking"):
                 fcntl.flock(descriptor, how | fcntl.LOCK_NB)
         except StoreError as error:
             if not isinstance(error.__cause__, BlockingIOError):

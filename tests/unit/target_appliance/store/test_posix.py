@@ -10,7 +10,8 @@ import sys
 import pytest
 
 from common.errors import AlreadyExistsError, NotFoundError, StoreError, StoreFullError
-from target_appliance.store.posix import PosixStore, PosixWriteFile, translate
+from target_appliance.store.posix import PosixStore
+from target_appliance.store.posix_file import PosixWriteFile, translate
 
 
 @pytest.fixture
