@@ -201,6 +201,9 @@ class Failover:
             controller = vm.controllers.get(disk.controller)
             if controller is None:
                 raise _lost(f"{disk.controller.kind} {disk.controller.bus} of {vm.name}")
+            if disk.key in self._state.written:
+                # Somebody deleted the disk, or the VM with it: what is made in its place is empty.
+                self._journal.write(self._state.without_disk(disk.key))
             self._add(vm.moref, disk, blueprint.disk(disk, controller, plan.crypto))
             vm = self._vcenter.vm(vm.moref)
         return vm

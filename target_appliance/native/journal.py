@@ -36,6 +36,10 @@ class State:
         """The same, with one more disk complete."""
         return replace(self, written=(*self.written, disk))
 
+    def without_disk(self, disk: DiskKey) -> "State":
+        """The same, with that disk to be written (again)."""
+        return replace(self, written=tuple(one for one in self.written if one != disk))
+
 
 class Journal:
     """The file of a replica's failover, or of its test; held while in use."""

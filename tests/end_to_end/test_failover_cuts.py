@@ -6,7 +6,7 @@ import pytest
 
 from target_appliance.native.failover import STEPS
 from tests.end_to_end.failing_over import Both, both, killed, world
-from tests.lab.vim import connected, wait
+from tests.lab.vim import connected, disks, wait
 
 __all__ = ["both", "world"]
 pytestmark = pytest.mark.lab
@@ -115,3 +115,24 @@ def test_a_test_killed_while_it_is_removed(both: Both, step: str, number: int):
     both.done("--clean-up", "--test")
 
     assert (both.vms(), both.site.attached()) == ({}, [])
+
+
+def test_a_disk_that_was_complete_and_is_gone_is_written_anew(both: Both):
+    killed(both, "start", 1, "failover", "web01")
+    with connected(both.site) as session:
+        vm = session.vm("web01")
+        session.detach(vm, disks(vm)[0], "destroy")
+
+    assert both.done()["written_bytes"] > 0
+
+    assert both.equal("web01")
+
+
+def test_a_vm_that_was_deleted_before_it_was_complete_is_made_and_written_anew(both: Both):
+    killed(both, "start", 1, "failover", "web01")
+    with connected(both.site) as session:
+        wait(session.vm("web01").Destroy_Task())
+
+    both.done()
+
+    assert both.equal("web01")

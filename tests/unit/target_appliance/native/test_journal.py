@@ -22,6 +22,11 @@ def test_what_is_written_is_read(journal):
     assert journal.read() is None
 
 
+def test_a_disk_that_is_to_be_written_again_is_not_complete():
+    both = STATE.with_disk(DiskKey(2000)).with_disk(DiskKey(2001))
+    assert both.without_disk(DiskKey(2000)).written == (DiskKey(2001),)
+
+
 def test_a_test_has_a_journal_of_its_own(journal, tmp_path):
     journal.write(STATE)
     assert Journal(tmp_path / "failovers", "replica", test=True).read() is None
