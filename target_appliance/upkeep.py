@@ -73,7 +73,7 @@ def kms_status(config: ApplianceConfig, clock: Clock | None = None) -> KmsReport
         keyring = Keyring(store, kms)
         keys: list[dict[str, str | None]] = []
         for tenant in Vault(store, kms, clock).tenants():
-            chosen = keyring.chosen(tenant)
+            chosen = keyring.keks.chosen(tenant)
             where, kek = (None, None) if chosen is None else (chosen.kms, chosen.kek_id)
             keys.append({"tenant": tenant, "kms": where, "kek": kek, "state": _state(kms, answering, chosen)})
         return KmsReport(default, named, tuple(keys))

@@ -62,11 +62,11 @@ def rotate_kek(
     """
     keyring = vault.keyring
     with keyring.files.locked(tenant):
-        chosen = keyring.chosen(tenant)
+        chosen = keyring.keks.chosen(tenant)
         # Under a key that may be another's nothing is wrapped, so that it would not go on.
         went_on = chosen is not None and unfinished(vault, tenant) and not keyring.proofs.doubted(tenant, chosen)
         if not went_on:
-            keyring.new_kek(tenant)
+            keyring.keks.replace(tenant)
     replicas = vault.replicas(tenant)
     wrapped = 0
     for done, replica in enumerate(replicas, 1):
@@ -81,7 +81,7 @@ def rotate_kek(
 
 def unfinished(vault: Vault, tenant: TenantId) -> bool:
     """Whether a DEK of the tenant's is wrapped under another KEK than its present one."""
-    return bool(set(vault.keyring.files.wrapped_under(tenant)) - {vault.keyring.chosen(tenant)})
+    return bool(set(vault.keyring.files.wrapped_under(tenant)) - {vault.keyring.keks.chosen(tenant)})
 
 
 def destroy_retired(vault: Vault, tenant: TenantId) -> tuple[ChosenKek, ...]:

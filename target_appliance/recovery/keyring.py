@@ -1,24 +1,22 @@
-"""A tenant's KEK and a replica's DEKs: made, wrapped in the KMS, written to the store, unwrapped again.
+"""A replica's DEKs: made, wrapped in the KMS under the tenant's KEK, written to the store, unwrapped again.
 
 DEKs live in memory inside the values returned here, and for a while in a cache; both are wiped when they go.
 """
 
 import os
-import threading
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
 from common.clock import Clock, SystemClock
-from common.errors import AlreadyExistsError, KeyNotUsableError, NotFoundError
+from common.errors import KeyNotUsableError
 from common.ids import DiskKey, ReplicaId, TenantId
-from target_appliance.kms.directory import DEFAULT, KmsDirectory
+from target_appliance.kms.directory import KmsDirectory
 from target_appliance.kms.port import KekState, Kms
-from target_appliance.kms.trial import try_key
-from target_appliance.recovery import names, small_file
 from target_appliance.recovery.key_cache import KEEP_SECONDS, Confirmations, KeyCache, Wrapping
 from target_appliance.recovery.key_files import ChosenKek, Entry, KeyFiles, TenantKeys, entry_of, order
 from target_appliance.recovery.key_proof import Proofs
+from target_appliance.recovery.tenant_keks import TenantKeks
 from target_appliance.seal.keys import DEK_BYTES, DataKey, Entropy, wrapping_context
 from target_appliance.seal.secret import MEMORY
 from target_appliance.store.port import Store
@@ -52,10 +50,10 @@ class Keyring:
         self.directory = kms if isinstance(kms, KmsDirectory) else KmsDirectory(kms)
         self._entropy = entropy
         self._clock = clock or SystemClock()
-        self._choosing = threading.Lock()
         self.cache = KeyCache(self._clock, keep_seconds)
         self._confirmed = Confirmations(self._clock, keep_seconds)
         self.proofs = Proofs(self.directory, self.files)
+        self.keks = TenantKeks(store, self.files, self.directory, self.proofs, self._clock)
 
     def require(self, tenant: TenantId) -> str:
         """The id of the tenant's KEK, which is Active now and shown to be the tenant's; made on first use.
@@ -64,10 +62,10 @@ class Keyring:
             KeyNotUsableError: it is in any other state, or nothing shows that it is the tenant's.
             KmsUnavailableError: the KMS does not say.
         """
-        chosen = self.chosen(tenant) or self._new_kek(tenant)
+        chosen = self.keks.chosen(tenant) or self.keks.first(tenant)
         state = self._state(chosen)
         if state is not KekState.ACTIVE:
-            now = self.chosen(tenant)
+            now = self.keks.chosen(tenant)
             if now is not None and now != chosen:  # it was rotated, and the old one destroyed, in between
                 chosen, state = now, self._state(now)
         if state is not KekState.ACTIVE:
@@ -147,42 +145,6 @@ class Keyring:
         """The newest epoch of each disk. Raises DamagedError."""
         return dict(sorted(self.epochs(tenant, replica)))
 
-    def known_kek(self, tenant: TenantId) -> str | None:
-        """The id of the tenant's KEK, None before its first use. Raises DamagedError."""
-        chosen = self.chosen(tenant)
-        return None if chosen is None else chosen.kek_id
-
-    def chosen(self, tenant: TenantId) -> ChosenKek | None:
-        """The tenant's KEK and its KMS, None before its first use. Raises DamagedError."""
-        keys = self.files.tenant(tenant)
-        return None if keys is None else keys.chosen
-
-    def choose(self, tenant: TenantId, kms: str | None, kek_id: str | None = None) -> str:
-        """Lay down where a tenant's keys lie, before its first use; returns the KEK's id. The same again does no harm.
-
-        Args:
-            tenant: whose.
-            kms: name of the KMS; None for the default one.
-            kek_id: a key that is there already, Active and no other tenant's; None makes one.
-
-        Raises:
-            AlreadyExistsError: something else was chosen before, or the key is another tenant's.
-            KeyNotUsableError: the KMS or the key cannot be used.
-            KmsUnavailableError: the KMS does not answer, or does not do with the key what it must.
-        """
-        with self._choosing:
-            if (before := self.chosen(tenant)) is not None:
-                return _same(tenant, before, kms, kek_id)
-            self._require_unused(tenant)
-            server = self.directory.of(kms)
-            if kek_id is not None:  # refused before anything of the tenant's is made
-                self._require_alone(ChosenKek(kms, kek_id))
-                try_key(server.name, kek_id, server.wrap, server.unwrap)
-            with self.files.locked(tenant):
-                if (before := self.chosen(tenant)) is not None:
-                    return _same(tenant, before, kms, kek_id)
-                return self._put(tenant, kms, kek_id or server.create_kek(tenant)).kek_id
-
     def rotate_dek(self, tenant: TenantId, replica: ReplicaId) -> dict[DiskKey, int]:
         """Give each disk of a replica a new DEK, with which its next point begins a chain; returns the new epochs.
 
@@ -197,26 +159,6 @@ class Keyring:
             if made:
                 self._add(tenant, replica, entries, made)
         return made
-
-    def new_kek(self, tenant: TenantId) -> ChosenKek:
-        """Let a new KEK be the tenant's from now on; the one before is retired. The lock is the caller's.
-
-        Killed in between, a key that nothing names is left at the KMS.
-
-        Raises:
-            NotFoundError: the tenant has none yet.
-            KmsUnavailableError: none could be made.
-        """
-        keys = self.files.tenant(tenant)
-        if keys is None:
-            raise NotFoundError(
-                f"tenant {tenant} has no key yet", subject=f"tenant {tenant}", next_step="its first sync makes one"
-            )
-        # What wraps a DEK is the tenant's to destroy, whatever the file names; what may be another's is not.
-        named = dict.fromkeys((keys.chosen, *self.files.wrapped_under(tenant)))
-        own = [kept for kek in named if (kept := self.proofs.kept(tenant, kek)) is not None]
-        retired = (*(kek for kek in keys.retired if kek not in own), *own)
-        return self._put(tenant, keys.chosen.kms, self.directory.of(keys.chosen.kms).create_kek(tenant), retired)
 
     def rewrap(self, tenant: TenantId, replica: ReplicaId) -> int:
         """Wrap a replica's DEKs under the tenant's present KEK; returns how many were not. Nothing else changes.
@@ -255,7 +197,7 @@ class Keyring:
         """Make DEKs and write them; the lock is the caller's."""
         keys = self.files.tenant(tenant)
         if keys is None:
-            keys = TenantKeys(self._make(tenant))
+            keys = TenantKeys(self.keks.make(tenant))
         if not made:
             return entries
         self.proofs.require(tenant, keys.chosen)
@@ -272,47 +214,8 @@ class Keyring:
         before = 0 if keys.wraps is None else keys.wraps
         self.files.put_tenant(tenant, replace(keys, wraps=before + wraps))
 
-    def _new_kek(self, tenant: TenantId) -> ChosenKek:
-        with self.files.locked(tenant):
-            return self._make(tenant)
-
-    def _make(self, tenant: TenantId) -> ChosenKek:
-        known = self.chosen(tenant)
-        if known is not None:
-            return known
-        self._require_unused(tenant)
-        if names.ERASE_FILE in self._store.names(names.tenant_folder(tenant)):
-            raise KeyNotUsableError(
-                f"tenant {tenant} is being erased", subject=f"tenant {tenant}", next_step="let tenants erase end first"
-            )
-        return self._put(tenant, DEFAULT, self.directory.default.create_kek(tenant))
-
-    def _put(self, tenant: TenantId, kms: str | None, kek_id: str, retired: tuple[ChosenKek, ...] = ()) -> ChosenKek:
-        chosen = self.proofs.make(tenant, kms, kek_id)
-        self.files.put_tenant(tenant, TenantKeys(chosen, self._now(), 0, retired))
-        return chosen
-
-    def _require_unused(self, tenant: TenantId) -> None:
-        if self._store.names(names.replicas_folder(tenant)):
-            # Made anew, it would hide that the file was lost, and with it which key the replicas need.
-            path = f"{names.tenant_folder(tenant)}/{names.TENANT_FILE}"
-            raise small_file.damaged(path, "it is missing, but the tenant has replicas")
-
-    def _require_alone(self, wanted: ChosenKek) -> None:
-        for name in self._store.names(names.TENANTS):
-            keys = self.files.tenant(TenantId(name))
-            if keys is not None and wanted in keys.all:
-                raise AlreadyExistsError(
-                    f"key {wanted.kek_id} is tenant {name}'s, and tenants share no keys",
-                    subject=f"kek {wanted.kek_id}",
-                    next_step="choose a key that no other tenant uses, or let one be made",
-                )
-
     def _state(self, kek: ChosenKek) -> KekState:
         return self.directory.of(kek.kms).state(kek.kek_id)
-
-    def _now(self) -> int:
-        return int(self._clock.now().timestamp())
 
     def _wrapped(self, tenant: TenantId, key: DataKey, kek: ChosenKek) -> Entry:
         context = wrapping_context(tenant, key.replica, key.disk, key.epoch)
@@ -361,16 +264,4 @@ def _not_active(tenant: TenantId, kek_id: str, state: KekState) -> KeyNotUsableE
         f"the key-encryption key {kek_id} of tenant {tenant} {what} at the KMS, so nothing is accepted",
         subject=f"kek {kek_id}",
         next_step=f"let the KMS administrator {'activate' if state is KekState.PRE_ACTIVE else 'restore'} it",
-    )
-
-
-def _same(tenant: TenantId, before: ChosenKek, kms: str | None, kek_id: str | None) -> str:
-    """The KEK that was chosen before. Raises AlreadyExistsError when it is another one than is asked for."""
-    if before.kms == kms and kek_id in (None, before.kek_id):
-        return before.kek_id
-    where = "the default KMS" if before.kms is None else f"the KMS {before.kms}"
-    raise AlreadyExistsError(
-        f"tenant {tenant} has key {before.kek_id} at {where} already",
-        subject=f"tenant {tenant}",
-        next_step="leave --kms and --kek out for a tenant that is registered",
     )

@@ -110,11 +110,11 @@ class Vault:
 
     def choose_key(self, tenant: TenantId, kms: str | None, kek_id: str | None) -> str:
         """Lay down where a tenant's keys lie; see Keyring.choose."""
-        return self._keyring.choose(tenant, kms, kek_id)
+        return self._keyring.keks.choose(tenant, kms, kek_id)
 
     def kms_of(self, tenant: TenantId) -> str | None:
         """Name of the KMS that holds a tenant's keys; None for the default one. Raises DamagedError."""
-        chosen = self._keyring.chosen(tenant)
+        chosen = self._keyring.keks.chosen(tenant)
         return None if chosen is None else chosen.kms
 
     def tenants(self) -> tuple[TenantId, ...]:

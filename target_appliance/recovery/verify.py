@@ -125,7 +125,7 @@ def _check_key_files(
 ) -> None:
     """tenant.json and replica.json, as far as they can be told without a key."""
     _check_key_file(
-        store, Place(collector, names.TENANT_FILE), names.tenant_folder(tenant), lambda: keyring.known_kek(tenant)
+        store, Place(collector, names.TENANT_FILE), names.tenant_folder(tenant), lambda: keyring.keks.known_id(tenant)
     )
     folder = names.replica_folder(tenant, replica)
     _check_key_file(store, Place(collector, names.REPLICA_FILE), folder, lambda: keyring.epochs(tenant, replica))

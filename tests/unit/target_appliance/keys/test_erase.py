@@ -211,7 +211,7 @@ def test_by_command_with_a_receipt_that_anybody_checks(stage):
 
 def test_a_key_that_is_not_shown_to_be_the_tenants_stays(stage: Stage, tmp_path: Path):
     keyring = stage.eraser().vault.keyring
-    keys, others = keyring.files.tenant(TENANT), keyring.chosen(OTHER)
+    keys, others = keyring.files.tenant(TENANT), keyring.keks.chosen(OTHER)
     keyring.files.put_tenant(TENANT, replace(keys, chosen=others))
     stage.world.store.remove_tree(f"tenants/{OTHER}")
     with pytest.raises(PreconditionError, match="nothing shows that key"):
@@ -226,7 +226,7 @@ def test_a_key_that_is_not_shown_to_be_the_tenants_stays(stage: Stage, tmp_path:
 
 def test_what_was_noted_is_not_believed(stage: Stage, tmp_path: Path):
     keyring = stage.eraser().vault.keyring
-    others = keyring.chosen(OTHER)
+    others = keyring.keks.chosen(OTHER)
     noted = Marked(0, (others,), 1, 1, 1)
     small_file.replace(stage.world.store, f"tenants/{TENANT}", names.ERASE_FILE, noted.members())
     stage.world.store.remove_tree(f"tenants/{OTHER}")

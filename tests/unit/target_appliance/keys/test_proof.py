@@ -36,7 +36,7 @@ class Stage:
         staged.commit()
 
     def kek(self, tenant: TenantId) -> ChosenKek:
-        chosen = self.vault.keyring.chosen(tenant)
+        chosen = self.vault.keyring.keks.chosen(tenant)
         assert chosen is not None
         return chosen
 

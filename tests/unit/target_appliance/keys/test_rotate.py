@@ -54,7 +54,7 @@ def all_open(world):
 
 def test_nothing_but_key_files_changes_and_the_old_kek_can_go():
     world = two_replicas()
-    before, old = stored(world), world.vault.keyring.known_kek(TENANT)
+    before, old = stored(world), world.vault.keyring.keks.known_id(TENANT)
     seen = []
     done = rotate_kek(world.vault, TENANT, destroy_old=True, progress=lambda *now: seen.append(now))
     assert (done.wrapped, done.replicas, done.went_on) == (3, 2, False)
@@ -74,7 +74,7 @@ def test_killed_at_every_step_all_points_open_and_the_next_run_goes_on():
     while True:
         step += 1
         world = two_replicas()
-        before, old = stored(world), world.vault.keyring.known_kek(TENANT)
+        before, old = stored(world), world.vault.keyring.keks.known_id(TENANT)
         trap = Trap(at=step, error=killed, for_good=True)
         try:
             rotate_kek(Vault(FaultStore(world.store, trap), world.kms, world.clock), TENANT, destroy_old=True)
@@ -113,7 +113,7 @@ def test_a_kms_that_fails_at_any_call_leaves_every_point_open():
 
 def test_an_old_kek_is_not_destroyed_while_something_needs_it():
     world = two_replicas()
-    old = world.vault.keyring.known_kek(TENANT)
+    old = world.vault.keyring.keks.known_id(TENANT)
     kept = world.vault.keyring.files.entries(TENANT, SECOND)
     rotate_kek(world.vault, TENANT)
     with world.vault.keyring.files.locked(TENANT):
@@ -249,7 +249,7 @@ def test_status_counts_wraps_and_days_and_says_what_is_due():
 
 def test_status_of_files_that_an_older_release_wrote():
     world = two_replicas()
-    kek = world.vault.keyring.known_kek(TENANT)
+    kek = world.vault.keyring.keks.known_id(TENANT)
     small_file.replace(world.store, names.tenant_folder(TENANT), names.TENANT_FILE, {"tenant": TENANT, "kek_id": kek})
     status = key_status(world.vault, TENANT, world.clock)
     assert (status.age_days, status.days_left, status.wraps, status.state) == (None, None, 3, "active")

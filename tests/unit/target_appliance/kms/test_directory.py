@@ -41,12 +41,12 @@ def site():
 
 
 def test_each_tenant_is_served_by_its_own_kms_alone(site):
-    kek = site.keyring.choose(ACME, "hsm")
+    kek = site.keyring.keks.choose(ACME, "hsm")
     other = site.keyring.require(GLOBEX)
     assert (site.hsm.state(kek), site.default.state(kek)) == (KekState.ACTIVE, KekState.ABSENT)
     assert site.default.state(other) is KekState.ACTIVE
-    assert site.keyring.chosen(ACME) == ChosenKek("hsm", kek)
-    assert site.keyring.chosen(GLOBEX) == ChosenKek(None, other)
+    assert site.keyring.keks.chosen(ACME) == ChosenKek("hsm", kek)
+    assert site.keyring.keks.chosen(GLOBEX) == ChosenKek(None, other)
 
     site.default.trap.failing = True
     dek = site.keyring.ensure(ACME, REPLICA, [DISK])[DISK]
@@ -62,7 +62,7 @@ def test_each_tenant_is_served_by_its_own_kms_alone(site):
 
 
 def test_points_under_a_named_kms_read_back_and_say_where_their_keys_lie(site):
-    site.keyring.choose(ACME, "hsm")
+    site.keyring.keks.choose(ACME, "hsm")
     world = site.world()
     world.sync({spec(): {0: grain_bytes(1)}})
     assert world.differences(1) == []
@@ -71,7 +71,7 @@ def test_points_under_a_named_kms_read_back_and_say_where_their_keys_lie(site):
 
 
 def test_a_kms_that_the_configuration_lacks_is_named_and_nothing_stands_in(site):
-    site.keyring.choose(ACME, "hsm")
+    site.keyring.keks.choose(ACME, "hsm")
     site.world().sync({spec(): {0: grain_bytes(1)}})
     poorer = site.world(KmsDirectory(site.default))
     asked = len(site.default.trap.calls)
@@ -97,7 +97,7 @@ def test_the_default_kms_leaves_no_trace_in_the_files(site):
 def test_a_key_that_is_there_already_is_taken_after_a_test(site):
     kek = site.hsm.create_kek(ACME)
     site.hsm.trap.calls.clear()
-    assert site.keyring.choose(ACME, "hsm", kek) == kek
+    assert site.keyring.keks.choose(ACME, "hsm", kek) == kek
     assert site.hsm.trap.calls == ["wrap", "unwrap", "unwrap", "wrap"]  # a test, then the proof
     assert site.keyring.require(ACME) == kek
 
@@ -107,8 +107,8 @@ def test_a_key_that_is_not_active_or_not_there_is_not_taken(site):
     site.hsm._inner.set_state(kek, KekState.DEACTIVATED)
     for wanted, told in ((kek, "is deactivated"), ("nobody's", "does not exist")):
         with pytest.raises(KeyNotUsableError, match=told):
-            site.keyring.choose(ACME, "hsm", wanted)
-    assert site.keyring.chosen(ACME) is None
+            site.keyring.keks.choose(ACME, "hsm", wanted)
+    assert site.keyring.keks.chosen(ACME) is None
 
 
 class Cheat(MemoryKms):
@@ -132,34 +132,34 @@ class Forgetful(MemoryKms):
 def test_a_key_that_fails_its_test_is_not_taken(kms, told):
     keyring = Keyring(MemoryStore(), KmsDirectory(kms))
     with pytest.raises(KmsUnavailableError, match=told):
-        keyring.choose(ACME, None, kms.create_kek(ACME))
-    assert keyring.chosen(ACME) is None
+        keyring.keks.choose(ACME, None, kms.create_kek(ACME))
+    assert keyring.keks.chosen(ACME) is None
 
 
 def test_tenants_share_no_key(site):
-    kek = site.keyring.choose(ACME, "hsm")
+    kek = site.keyring.keks.choose(ACME, "hsm")
     with pytest.raises(AlreadyExistsError, match=f"key {kek} is tenant acme's"):
-        site.keyring.choose(GLOBEX, "hsm", kek)
-    assert site.keyring.chosen(GLOBEX) is None
+        site.keyring.keks.choose(GLOBEX, "hsm", kek)
+    assert site.keyring.keks.chosen(GLOBEX) is None
 
 
 def test_what_was_chosen_stays(site):
-    kek = site.keyring.choose(ACME, "hsm")
-    assert site.keyring.choose(ACME, "hsm") == site.keyring.choose(ACME, "hsm", kek) == kek
+    kek = site.keyring.keks.choose(ACME, "hsm")
+    assert site.keyring.keks.choose(ACME, "hsm") == site.keyring.keks.choose(ACME, "hsm", kek) == kek
     for kms, wanted in ((None, None), ("hsm", site.hsm.create_kek(ACME))):
         with pytest.raises(AlreadyExistsError, match=f"has key {kek} at the KMS hsm already"):
-            site.keyring.choose(ACME, kms, wanted)
+            site.keyring.keks.choose(ACME, kms, wanted)
     site.keyring.require(GLOBEX)
     with pytest.raises(AlreadyExistsError, match="at the default KMS already"):
-        site.keyring.choose(GLOBEX, "hsm")
+        site.keyring.keks.choose(GLOBEX, "hsm")
 
 
 def test_a_tenant_with_replicas_whose_file_is_lost_gets_no_other_key(site):
-    site.keyring.choose(ACME, "hsm")
+    site.keyring.keks.choose(ACME, "hsm")
     site.keyring.ensure(ACME, REPLICA, [DISK])
     del site.store._files[("tenants", "acme", "tenant.json")]
     with pytest.raises(DamagedError, match="it is missing"):
-        site.keyring.choose(ACME, "hsm")
+        site.keyring.keks.choose(ACME, "hsm")
 
 
 def test_it_probes_and_closes_each(site):

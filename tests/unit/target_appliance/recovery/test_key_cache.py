@@ -33,7 +33,7 @@ def world(trap):
 
 
 def kek(world):
-    return world.vault.keyring.known_kek(TENANT)
+    return world.vault.keyring.keks.known_id(TENANT)
 
 
 def test_a_key_that_is_kept_is_not_unwrapped_again_but_asked_about(world, trap):
