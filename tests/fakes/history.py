@@ -104,7 +104,7 @@ class History:
         self.clock = ManualClock()
         self.site = MemorySite(folder / "site", page_areas=self.rng.choice((1, 3, 2000)), clock=self.clock)
         self.site.tracked_bytes = self.rng.choice((SECTOR, 4096, GRAIN_BYTES, 4 * GRAIN_BYTES))
-        self.name = f"vm-{seed}"
+        self.name = f"life-{seed}"  # the site calls its VMs vm-1, vm-2, … and a VM is found by either
         self.machine = self.site.add_vm(self.name, SIZES, encrypted=True)
         self.site.add_vm("agent-vm", (GRAIN_BYTES,), encrypted=True)
         if self.rng.random() < 0.2:
