@@ -5,7 +5,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -31,7 +31,7 @@ from target_appliance.metrics import PREFIX, Metrics
 from target_appliance.reclaiming import Reclaiming, settle_all
 from target_appliance.recovery.vault import Vault
 from target_appliance.retention.prune import Pruner
-from target_appliance.retention.steward import Steward
+from target_appliance.retention.steward import Steward, retaining
 from target_appliance.scrub.background import scrubbing
 from target_appliance.server.credentials import ServerCredentials
 from target_appliance.server.enrollment import enrollment_port
@@ -81,8 +81,6 @@ def serve(
         life.callback(vault.keyring.close)
         park_seconds = config.sync.park_hours * 3600
         _recover(vault, catalog, SyncAudit(recorder), keep_parked=park_seconds > 0)
-        pruner = Pruner(vault, catalog, lambda event: recorder.record(event, strict=True), APPLIANCE)
-        steward = Steward(vault, pruner, clock)
         shown = ServerCredentials(authority, config.listen.names, clock)
         behind = Behind(vault, catalog, authority, clock, config.limits, park_seconds, shown, recorder)
         if config.listen.enrollment is not None:
@@ -103,6 +101,7 @@ def serve(
         life.enter_context(
             health_port(config.listen.health, checks, clock, setting="listen.health", apart=apart, shown_as=shown_as)
         )
+        steward = life.enter_context(_retaining(vault, catalog, recorder, clock))
         life.enter_context(Reclaiming(vault, catalog))
         if config.listen.metrics is not None:
             metrics = Metrics(catalog, store, shown, clock, steward, vault.time)
@@ -121,7 +120,6 @@ def serve(
             port.desk.settle_silent()
             vault.wipe_old_keys()
             recorder.settle()
-            steward.tick()
         _log.info("stopping")
     _log.info("stopped")
 
@@ -162,6 +160,12 @@ def _only_one(state_dir: Path) -> Iterator[None]:
                 next_step="end that process first, or give this one a state_dir and a store_dir of its own",
             ) from None
         yield
+
+
+def _retaining(vault: Vault, catalog: Catalog, recorder: Recorder, clock: Clock) -> AbstractContextManager[Steward]:
+    stopping = threading.Event()
+    pruner = Pruner(vault, catalog, lambda event: recorder.record(event, strict=True), APPLIANCE, stopping.wait)
+    return retaining(vault, pruner, clock, stopping)
 
 
 def _require_listening(address: HostPort) -> None:

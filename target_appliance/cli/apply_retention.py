@@ -15,6 +15,8 @@ def add_to(_app: typer.Typer) -> None:
 def _apply(context: typer.Context, replica: AllOr = None, tenant: Tenant = None, as_json: AsJson = False) -> None:
     """Drop what no rule keeps, now; the serving appliance does it once an hour. See plan-retention for what that is."""
     with edge(as_json=as_json):
+        import threading  # noqa: PLC0415
+
         from target_appliance.at_rest import opened  # noqa: PLC0415
         from target_appliance.audit.commands import audit_log, audited  # noqa: PLC0415
         from target_appliance.audit.event import Event  # noqa: PLC0415
@@ -29,7 +31,7 @@ def _apply(context: typer.Context, replica: AllOr = None, tenant: Tenant = None,
             log.append(event)
 
         with opened(config) as held:
-            pruner = Pruner(held.vault, held.catalog, tell, log.who)
+            pruner = Pruner(held.vault, held.catalog, tell, log.who, threading.Event().wait)
             rows = chosen(held, replica, tenant)
             for row in rows:
                 with audited(config, "points apply-retention", f"replica {row.replica}", row.tenant) as told:

@@ -31,7 +31,7 @@ def _drop(
 ) -> None:
     """Drop a point for good. It needs no key; its space comes back when no kept point needs it, see reclaim.
 
-    The newest point, a locked one and a held one are not dropped.
+    The newest point, a locked one, a held one and what a sync under way may stand on are not dropped.
     """
     with edge(as_json=as_json):
         from common.ids import parse_point  # noqa: PLC0415

@@ -6,7 +6,7 @@ from typing import Final
 
 from common.errors import DamagedError
 from common.ids import PointNumber, ReplicaId, TenantId
-from target_appliance.recovery import names
+from target_appliance.recovery import names, points
 from target_appliance.recovery.types import PointRecord
 from target_appliance.recovery.vault import Vault
 from target_appliance.retention import settings
@@ -59,7 +59,7 @@ def plan(vault: Vault, tenant: TenantId, replica: ReplicaId) -> Plan:
     damaged: dict[PointNumber, str] = {}
     for number in vault.point_numbers(tenant, replica):
         try:
-            records.append(vault.point(tenant, replica, number))
+            records.append(points.read_point(vault.store, tenant, replica, number)[0])  # which is kept: it was listed
         except DamagedError as error:
             damaged[number] = error.message
     standing = _newest_with_each_disk(records) if syncing else frozenset()

@@ -1,18 +1,30 @@
 """Drops what no rule keeps. Each drop is told to the audit log before it is done and after; untold, nothing is done.
 
-What is locked or held is none of it: the plan keeps it.
+What is locked or held is none of it: the plan keeps it, and ``drop_planned`` refuses it.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Final
 
 from common.errors import KeysapartError
 from common.ids import ReplicaId, TenantId
 from target_appliance.audit.event import BEGUN, OK, Event, Fact, What, Who
 from target_appliance.catalog.catalog import Catalog
 from target_appliance.recovery.vault import Vault
-from target_appliance.retention.plan import plan
+from target_appliance.retention.drop import drop_planned
+from target_appliance.retention.plan import Plan, plan
 from target_appliance.retention.rules import Verdict
+
+MOST_AT_ONCE: Final = 100
+"""Points that are dropped under one lock: a sync of a new disk, and whoever changes the tenant's keys, wait for it."""
+REST_SECONDS: Final = 0.2
+"""Between two locks, for those who wait."""
+
+
+def _no_rest(_seconds: float) -> bool:
+    """Nobody waits, and nobody ends it."""
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +38,8 @@ class Pruner:
     """Writes an event, or raises StoreError."""
     who: Who
     """Drops; for the log."""
+    rest: Callable[[float], bool] = _no_rest
+    """Waits so many seconds; true when nothing more is to be dropped, because the process ends."""
 
     def apply(self, tenant: TenantId, replica: ReplicaId) -> tuple[Verdict, ...]:
         """Drop what no rule keeps of a replica; the verdicts on what went, rising by number.
@@ -37,23 +51,31 @@ class Pruner:
             StoreError, StoreFullError: the store's, the catalog's, or the audit log's; what was dropped is dropped.
         """
         gone: list[Verdict] = []
-        with self.vault.keyring.files.locked(tenant):  # a hold is placed before this or after it
-            try:
-                for verdict in plan(self.vault, tenant, replica).drops:
-                    self._drop(tenant, replica, verdict)
-                    gone.append(verdict)
-            finally:
-                if gone:
-                    self.catalog.follow(self.vault, tenant, replica)
+        try:
+            while self._turn(tenant, replica, gone) and not self.rest(REST_SECONDS):
+                pass
+        finally:
+            if gone:
+                self.catalog.follow(self.vault, tenant, replica)
         return tuple(gone)
 
-    def _drop(self, tenant: TenantId, replica: ReplicaId, verdict: Verdict) -> None:
+    def _turn(self, tenant: TenantId, replica: ReplicaId, gone: list[Verdict]) -> bool:
+        """Drop as many as may be at once; whether there are more."""
+        with self.vault.keyring.files.locked(tenant):  # a hold is placed before this or after it
+            planned = plan(self.vault, tenant, replica)
+            for verdict in planned.drops[:MOST_AT_ONCE]:
+                self._drop(planned, verdict)
+                gone.append(verdict)
+        return len(planned.drops) > MOST_AT_ONCE
+
+    def _drop(self, planned: Plan, verdict: Verdict) -> None:
         why = "; ".join(verdict.reasons)
         facts: dict[str, Fact] = {"point": verdict.number, "why": why}
-        event = Event(What.POINT_DROPPED, replace(self.who, tenant=tenant), f"replica {replica}", BEGUN, facts)
+        who, about = replace(self.who, tenant=planned.tenant), f"replica {planned.replica}"
+        event = Event(What.POINT_DROPPED, who, about, BEGUN, facts)
         self.tell(event)
         try:
-            self.vault.drop(tenant, replica, verdict.number, why)
+            drop_planned(self.vault, planned, verdict, why)
         except KeysapartError as error:
             self.tell(replace(event, outcome=error.reason))
             raise

@@ -44,6 +44,8 @@ class Verdict:
     number: PointNumber
     kept: bool
     reasons: tuple[str, ...]
+    binding: tuple[str, ...] = ()
+    """Of the reasons those that nobody overrules, a person at the command line neither."""
 
 
 Holds = Mapping[PointNumber, Sequence[Hold]]
@@ -75,7 +77,8 @@ def decide(points: Sequence[Point], policy: Policy | None, holds: Holds, now: in
     Without a policy all are kept. Points whose time is still to come are kept, and count for no rule.
     """
     rising = sorted(points, key=lambda point: point.number)
-    keep: dict[PointNumber, list[str]] = {point.number: _always(point, holds, now) for point in rising}
+    binding = {point.number: _binding(point, holds, now) for point in rising}
+    keep = {point.number: [*binding[point.number], *_still_to_come(point, now)] for point in rising}
     drop: dict[PointNumber, list[str]] = {point.number: [] for point in rising}
     if rising:
         keep[rising[-1].number].insert(0, "newest point")
@@ -85,7 +88,8 @@ def decide(points: Sequence[Point], policy: Policy | None, holds: Holds, now: in
         for reasons in keep.values():
             reasons.append("no policy is set")
     return tuple(
-        Verdict(number, bool(reasons), tuple(reasons or drop[number])) for number, reasons in sorted(keep.items())
+        Verdict(number, bool(reasons), tuple(reasons or drop[number]), binding[number])
+        for number, reasons in sorted(keep.items())
     )
 
 
@@ -98,16 +102,17 @@ class _Said:
     reason: str
 
 
-def _always(point: Point, holds: Holds, now: int) -> list[str]:
-    """Reasons that no policy changes."""
+def _binding(point: Point, holds: Holds, now: int) -> tuple[str, ...]:
     reasons = [f"held: {hold.name}, {hold.reason}" for hold in holds.get(point.number, ())]
     if point.in_use:
         reasons.insert(0, "a sync under way may stand on it")
     if point.locked_until is not None and point.locked_until > now:
         reasons.append(f"locked until {when(point.locked_until)}")
-    if point.time > now:
-        reasons.append(f"its time, {when(point.time)}, is still to come")
-    return reasons
+    return tuple(reasons)
+
+
+def _still_to_come(point: Point, now: int) -> list[str]:
+    return [f"its time, {when(point.time)}, is still to come"] if point.time > now else []
 
 
 def _ruled(points: Sequence[Point], policy: Policy | None) -> Iterator[_Said]:

@@ -1,6 +1,8 @@
 """What the serving process does of itself for retention: keeps trusted time, and once an hour applies the rules."""
 
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,8 +17,8 @@ from target_appliance.retention.prune import Pruner
 _log = log.get("retention")
 
 _EVERY_SECONDS: Final = 3600.0
-_SLICE_SECONDS: Final = 1.0
-"""Of one ``tick``: whoever calls it has other things to do."""
+_TICK_SECONDS: Final = 5.0
+_LET_GO_SECONDS: Final = 60.0
 MANY: Final = 400
 """Points of a replica within a day: one every four minutes."""
 MANY_EMPTY: Final = 200
@@ -40,7 +42,7 @@ class Steward:
 
     Args:
         vault: where points lie.
-        pruner: drops what no rule keeps.
+        pruner: drops what no rule keeps, and knows when the process ends.
         clock: for when it is time.
     """
 
@@ -48,31 +50,28 @@ class Steward:
         self._vault = vault
         self._pruner = pruner
         self._clock = clock
-        self._queue: Iterator[Key] = iter(())
         self._next = clock.monotonic()
         self._failing: set[Key] = set()
         self.seen: dict[Key, Seen] = {}
         """By replica; of those that are there."""
 
     def tick(self) -> None:
-        """Do a little of what is due; call it every few seconds. Never raises what is a replica's own trouble."""
+        """Do what is due; call it every few seconds. Never raises what is the store's or a replica's own trouble."""
         began = self._clock.monotonic()
         try:
             self._vault.time.save()
-            if began >= self._next:
-                self._next = began + _EVERY_SECONDS
-                keys = [
-                    (tenant, replica) for tenant in self._vault.tenants() for replica in self._vault.replicas(tenant)
-                ]
-                self.seen = {key: one for key, one in self.seen.items() if key in set(keys)}
-                self._queue = iter(keys)
+            if began < self._next:
+                return
+            keys = [(tenant, replica) for tenant in self._vault.tenants() for replica in self._vault.replicas(tenant)]
         except KeysapartError as error:
             _log.warning("retention cannot go on", cause=error.message, next_step=error.next_step)
             return
-        for key in self._queue:
-            self._look(key)
-            if self._clock.monotonic() - began >= _SLICE_SECONDS:
+        self._next = began + _EVERY_SECONDS
+        self.seen = {key: self.seen[key] for key in keys if key in self.seen}
+        for key in keys:
+            if self._pruner.rest(0):
                 return
+            self._look(key)
 
     def _look(self, key: Key) -> None:
         tenant, replica = key
@@ -101,3 +100,27 @@ class Steward:
                 next_step="ask the tenant; if its agent's certificate was stolen, revoke that; check the rules",
             )
         self.seen[found.tenant, found.replica] = Seen(points, empty, len(found.drops))
+
+
+@contextmanager
+def retaining(vault: Vault, pruner: Pruner, clock: Clock, stopping: threading.Event) -> Iterator[Steward]:
+    """A steward at work in a thread while the block runs: a thousand drops hold nobody up.
+
+    ``stopping`` is what the pruner rests on, and is set when the block ends.
+    """
+    steward = Steward(vault, pruner, clock)
+    thread = threading.Thread(target=_work, args=(steward, stopping), name="retention", daemon=True)
+    thread.start()
+    try:
+        yield steward
+    finally:
+        stopping.set()
+        thread.join(_LET_GO_SECONDS)
+
+
+def _work(steward: Steward, stopping: threading.Event) -> None:
+    while not stopping.wait(_TICK_SECONDS):
+        try:
+            steward.tick()
+        except Exception:  # noqa: BLE001  a fault of ours: told and tried again, or nothing was dropped any more
+            _log.exception("retention failed")

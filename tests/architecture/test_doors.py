@@ -94,6 +94,12 @@ def test_nothing_reads_the_environment():
     assert found == []
 
 
+def test_points_are_dropped_where_locks_and_holds_are_looked_at():
+    found = {path for path, _, call in calls() if call.endswith("vault.drop")}
+
+    assert found == {"target_appliance/retention/drop.py"}
+
+
 def test_time_is_injected():
     found = [f"{path}:{line}: {call}" for path, line, call in calls() if call in CLOCKS and path not in CLOCKS_ALLOWED]
 

@@ -106,7 +106,7 @@ def test_one_point_is_dropped_by_name(copy: Site) -> None:
     assert "newest" in error["message"]
     copy.done("points", "hold", "web01", "--point", 1, "--name", "case-17", "--reason", "court order")
     error = copy.refused(EXIT_REFUSED, "points", "drop", "web01", "--point", 1)
-    assert "is held: case-17" in error["message"]
+    assert "is not dropped: held: case-17, court order" in error["message"]
     copy.done("points", "release", "web01", "--point", 1, "--name", "case-17")
     copy.done("points", "drop", "web01", "--point", 1)
     copy.refused(EXIT_NOT_FOUND, "points", "drop", "web01", "--point", 1)

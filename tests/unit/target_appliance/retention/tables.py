@@ -54,4 +54,6 @@ def _point(table: Table, cells: list[str]) -> None:
             in_use = True
     assert verdict in {"kept", "dropped"}
     table.points.append(Point(number, seconds(time), locked, in_use))
-    table.expected.append(Verdict(number, verdict == "kept", tuple(reasons.split("; "))))
+    why = tuple(reasons.split("; "))
+    binding = tuple(one for one in why if one.startswith(("held: ", "locked until ", "a sync under way")))
+    table.expected.append(Verdict(number, verdict == "kept", why, binding))

@@ -10,8 +10,10 @@ from target_appliance.audit.event import What
 from target_appliance.audit.log import APPLIANCE
 from target_appliance.catalog.catalog import Catalog
 from target_appliance.recovery import names
-from target_appliance.retention.drop import drop
+from target_appliance.retention import prune
+from target_appliance.retention.drop import drop, drop_planned
 from target_appliance.retention.keeper import Keeper
+from target_appliance.retention.plan import plan
 from target_appliance.retention.policy import Policy
 from target_appliance.retention.prune import Pruner
 from target_appliance.retention.rules import Hold
@@ -115,11 +117,61 @@ def test_a_hold_that_is_placed_before_is_seen(stage):
     stage.keeper.hold(TENANT, REPLICA, 2, Hold("case-17", "court order"))
 
     assert stage.apply() == [1, 3, 4]
-    with pytest.raises(PreconditionError, match="is held: case-17"):
+    with pytest.raises(PreconditionError, match="is not dropped: held: case-17, court order"):
         stage.drop(2)
     stage.keeper.release(TENANT, REPLICA, 2, "case-17")
     stage.drop(2)
     assert stage.left == [5]
+
+
+def test_what_a_sync_under_way_may_stand_on_is_not_dropped_by_name(stage):
+    disks = {spec(capacity_bytes=1 << 20): {}, spec(2001, 1 << 20): {3: grain_bytes(9)}}
+    stage.world.sync(disks)
+    stage.world.sync({spec(capacity_bytes=1 << 20): {0: grain_bytes(7)}})
+    stage.world.begin([spec(capacity_bytes=1 << 20), spec(2001, 1 << 20)])
+    with pytest.raises(PreconditionError, match="a sync under way may stand on it"):
+        drop(stage.world.vault, TENANT, REPLICA, 6, "by command")  # the newest with disk 2001
+    drop(stage.world.vault, TENANT, REPLICA, 5, "by command")
+    stage.world.vault.syncs.sweep(TENANT, REPLICA)
+    drop(stage.world.vault, TENANT, REPLICA, 6, "by command")
+
+
+@pytest.mark.parametrize("how", ["held", "locked"])
+def test_whoever_comes_with_a_plan_is_refused_as_well(stage, how):
+    stage.keeper.set_tenant(TENANT, Policy(last=1), 30)
+    stage.sync(2)
+    number = 2 if how == "held" else 6
+    stage.keeper.hold(TENANT, REPLICA, 2, Hold("case-17", "court order"))
+    planned = plan(stage.world.vault, TENANT, REPLICA)
+    with pytest.raises(PreconditionError, match=how):
+        drop_planned(stage.world.vault, planned, planned.verdicts[number - 1], "because")
+    assert number in stage.left
+
+
+def test_many_are_dropped_in_turns_between_which_others_have_the_lock(stage, monkeypatch):
+    monkeypatch.setattr(prune, "MOST_AT_ONCE", 2)
+    stage.sync(2)
+    stage.keeper.set_tenant(TENANT, Policy(last=1), None)
+    left = []
+
+    def rest(_seconds):
+        left.append(stage.world.vault.point_numbers(TENANT, REPLICA))
+        if len(left) == 1:
+            stage.keeper.hold(TENANT, REPLICA, 4, Hold("case-17", "court order"))
+        return False
+
+    pruner = Pruner(stage.world.vault, stage.catalog, stage.told.append, APPLIANCE, rest)
+    assert [one.number for one in pruner.apply(TENANT, REPLICA)] == [1, 2, 3, 5, 6]
+    assert left == [(3, 4, 5, 6, 7), (4, 6, 7)]
+    assert stage.left == [4, 7]
+
+
+def test_when_the_process_ends_no_other_turn_begins(stage, monkeypatch):
+    monkeypatch.setattr(prune, "MOST_AT_ONCE", 2)
+    stage.keeper.set_tenant(TENANT, Policy(last=1), None)
+    pruner = Pruner(stage.world.vault, stage.catalog, stage.told.append, APPLIANCE, lambda _seconds: True)
+    assert [one.number for one in pruner.apply(TENANT, REPLICA)] == [1, 2]
+    assert stage.left == [3, 4, 5]
 
 
 def test_the_newest_and_absent_ones_are_not_dropped(stage):

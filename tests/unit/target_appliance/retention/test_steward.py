@@ -1,5 +1,7 @@
 """What the serving process does of itself."""
 
+import threading
+
 import pytest
 import structlog
 
@@ -12,7 +14,7 @@ from target_appliance.retention.clock import FILE, FOLDER
 from target_appliance.retention.keeper import Keeper
 from target_appliance.retention.policy import Policy
 from target_appliance.retention.prune import Pruner
-from target_appliance.retention.steward import Seen, Steward
+from target_appliance.retention.steward import Seen, Steward, retaining
 from target_appliance.store.memory import MemoryStore
 from tests.fakes.replica import REPLICA, TENANT, World, grain_bytes, spec
 from tests.faults.store import FaultStore, Trap
@@ -112,3 +114,48 @@ def test_a_store_that_fails_ends_nothing(world, catalog):
     trap.at = 0
     one.tick()
     assert one.seen
+
+
+def test_at_the_end_of_the_process_no_other_replica_is_begun(world, catalog):
+    pruner = Pruner(world.vault, catalog, [].append, APPLIANCE, lambda _seconds: True)
+    one = Steward(world.vault, pruner, world.clock)
+    one.tick()
+    assert one.seen == {}
+
+
+def test_it_works_in_a_thread_of_its_own_until_the_block_ends(world, catalog, monkeypatch):
+    monkeypatch.setattr(steward, "_TICK_SECONDS", 0.01)
+    Keeper(world.vault).set_tenant(TENANT, Policy(last=1), None)
+    dropping, go_on, stopping = threading.Event(), threading.Event(), threading.Event()
+
+    def tell(_event):
+        dropping.set()
+        assert go_on.wait(60)
+
+    pruner = Pruner(world.vault, catalog, tell, APPLIANCE, stopping.wait)
+    with retaining(world.vault, pruner, world.clock, stopping) as one:
+        assert dropping.wait(60)
+        assert one.seen[TENANT, REPLICA].droppable == 2
+        go_on.set()
+    assert stopping.is_set()
+    assert world.vault.point_numbers(TENANT, REPLICA) == (3,)
+
+
+def test_a_fault_of_ours_is_told_and_does_not_end_it(world, catalog, monkeypatch):
+    monkeypatch.setattr(steward, "_TICK_SECONDS", 0.01)
+    again, ticks = threading.Event(), []
+
+    def tick(_one):
+        ticks.append(1)
+        if len(ticks) > 1:
+            again.set()
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(Steward, "tick", tick)
+    pruner = Pruner(world.vault, catalog, [].append, APPLIANCE)
+    with (
+        structlog.testing.capture_logs() as told,
+        retaining(world.vault, pruner, world.clock, threading.Event()),
+    ):
+        assert again.wait(60)
+    assert {line["event"] for line in told} == {"retention failed"}
