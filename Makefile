@@ -43,8 +43,8 @@ demo: setup ## two sites on this machine, an encrypted VM replicated, the source
 	$(PY) -m tests.demo
 
 test: setup ## all tests, with branch coverage of the three packages held at 90 % or more
-	@scripts/need.sh tests qemu-img=qemu-utils nbdcopy=libnbd-bin qemu-system-x86_64=qemu-system-x86 \
-	  scripts/find-uefi.sh=ovmf \
+	@PATH="$$PATH:/usr/sbin:/sbin" scripts/need.sh tests debugfs=e2fsprogs qemu-img=qemu-utils nbdcopy=libnbd-bin \
+	  qemu-system-x86_64=qemu-system-x86 scripts/find-uefi.sh=ovmf \
 	  syslinux=syslinux extlinux=extlinux mcopy=mtools busybox=busybox-static softhsm2-util=softhsm2
 	$(PY) -m pytest -n $(JOBS) --dist worksteal --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
 

@@ -1,10 +1,9 @@
 """Faults around a running pair: key server and store that go and come back, signals, a vCenter that misbehaves."""
 
-import os
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import grpc
 import pytest
@@ -13,6 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from common.errors import EXIT_INTERRUPTED, EXIT_REFUSED, EXIT_TRY_LATER
 from tests.end_to_end.gate import Gate, gated
 from tests.end_to_end.ledger import Ledger
+from tests.end_to_end.mounts import may_mount, mounted, remount
 from tests.end_to_end.pair import Pair
 from tests.end_to_end.refusing import away, ended, sentence, syncing, unharmed
 from tests.end_to_end.waiting import until
@@ -32,14 +32,14 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
     folder = tmp_path_factory.mktemp("faults") / "lab"
     store = folder / "store"
     store.mkdir(parents=True)
-    mounted = _mount("-t", "tmpfs", "-o", "size=512m", "tmpfs", store)
-    try:
-        with Lab(folder, disk_mib=16) as lab, Pair(lab) as pair, Ledger(pair, VM) as made:
-            made.sync()
-            yield made
-    finally:
-        if mounted:
-            assert subprocess.run(["umount", store], check=False).returncode == 0
+    with (
+        mounted(store, 512) if may_mount() else nullcontext(),
+        Lab(folder, disk_mib=16) as lab,
+        Pair(lab) as pair,
+        Ledger(pair, VM) as made,
+    ):
+        made.sync()
+        yield made
 
 
 @pytest.fixture(autouse=True)
@@ -55,10 +55,6 @@ def gate(ledger: Ledger) -> Iterator[Gate]:
     """Between the agent and the appliance."""
     with gated(ledger.pair.lab) as made:
         yield made
-
-
-def _mount(*words: object) -> bool:
-    return os.geteuid() == 0 and subprocess.run(["mount", *words], check=False, capture_output=True).returncode == 0
 
 
 # Health.
@@ -109,17 +105,17 @@ def test_health_follows_the_kms(ledger: Ledger, health: Health, leave: str, come
 
 def test_health_follows_the_store(ledger: Ledger, health: Health) -> None:
     store = ledger.pair.folder / "store"
-    if not os.path.ismount(store):
-        pytest.skip("the store has no file system of its own to make read-only, that takes root")
+    if not may_mount():
+        pytest.skip("the store has no file system of its own to make read-only, that takes the right to mount")
     with unharmed(ledger):
-        assert _mount("-o", "remount,ro", store)
+        remount(store, "ro")
         try:
             health.becomes("store")
             refused = ledger.pair.source("sync", VM)
             sentence(refused, EXIT_TRY_LATER, "Read-only file system", "check the store's file system")
             ledger.check_source()
         finally:
-            assert _mount("-o", "remount,rw", store)
+            remount(store, "rw")
         health.becomes()
 
 

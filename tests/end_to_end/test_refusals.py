@@ -4,7 +4,6 @@ import contextlib
 import random
 import shutil
 import socket
-import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,6 +17,7 @@ from common.ids import AgentId, TenantId
 from target_appliance.identity.authority import Authority
 from tests.end_to_end.gate import Gate, gated
 from tests.end_to_end.ledger import Ledger
+from tests.end_to_end.mounts import may_mount, mounted, remount
 from tests.end_to_end.pair import TENANT, Pair, run
 from tests.end_to_end.refusing import away, ended, sentence, syncing, unharmed
 from tests.lab.configs import TRUST_DOMAIN
@@ -216,23 +216,17 @@ def small_store(tmp_path: Path) -> Iterator[Path]:
     """A file system of its own for the store, of ROOMY_MIB."""
     store = tmp_path / "lab" / "store"
     store.mkdir(parents=True)
-    if _mount("-t", "tmpfs", "-o", f"size={ROOMY_MIB}m", "tmpfs", store) != 0:
-        pytest.skip("a tmpfs cannot be mounted here, it takes root")
-    try:
+    if not may_mount():
+        pytest.skip("a tmpfs cannot be mounted here, that takes the right to mount")
+    with mounted(store, ROOMY_MIB):
         yield store
-    finally:
-        assert subprocess.run(["umount", store], check=False).returncode == 0
-
-
-def _mount(*words: object) -> int:
-    return subprocess.run(["mount", *words], check=False, capture_output=True).returncode
 
 
 def test_store_full_in_mid_sync(small_store: Path, tmp_path: Path) -> None:
     with Lab(tmp_path / "lab", disk_mib=16) as lab, Pair(lab) as pair, Ledger(pair, VM) as ledger:
         ledger.sync()
         used = shutil.disk_usage(small_store).used
-        assert _mount("-o", f"remount,size={SMALL_MIB}m", small_store) == 0
+        remount(small_store, f"size={SMALL_MIB}m")
         lab.guest(VM, 2000).write(0, random.Random(5).randbytes(16 << 20))
         for _ in range(2):
             refused = pair.source("sync", VM)
@@ -247,7 +241,7 @@ def test_store_full_in_mid_sync(small_store: Path, tmp_path: Path) -> None:
             ledger.check()
             ledger.check_source()
             assert shutil.disk_usage(small_store).used <= used + (64 << 10), "what was staged takes room still"
-        assert _mount("-o", f"remount,size={ROOMY_MIB}m", small_store) == 0
+        remount(small_store, f"size={ROOMY_MIB}m")
         assert ledger.sync()["kind"] == "delta"
         ledger.check()
         ledger.check_source()

@@ -1,7 +1,6 @@
 """What the deltas' guest says that it wrote is what happened to its file system."""
 
 import dataclasses
-import shutil
 
 import pytest
 
@@ -10,10 +9,6 @@ from benchmarks.deltas.guest import QUICK, Guest
 from benchmarks.deltas.writes import BLOCK_BYTES, common_part
 from common.extent import total
 
-pytestmark = pytest.mark.skipif(
-    not all(shutil.which(name, path="/usr/sbin:/sbin:/usr/bin") for name in ("mkfs.ext4", "debugfs", "dumpe2fs")),
-    reason="e2fsprogs is not installed",
-)
 SMALL = dataclasses.replace(
     QUICK, table_pages=64, page_writes=20, redo=1 << 18, log=1 << 16, append=1 << 15, rewrite=1 << 19
 )
