@@ -7,6 +7,7 @@ its file, a start by the power state, and complete disks by the journal. So a ru
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final
 
 from common.clock import Clock
@@ -227,12 +228,8 @@ class Failover:
             vm = self._vcenter.vm(moref)
             self._fit(vm, work.plan)  # as late as it can be asked
             made = _of(vm, disk)
-            before = self._locator.present()
             try:
-                self._failpoint("attach")
-                attached = self._vcenter.attach(appliance, DiskFile(made.path, disk.capacity_bytes, disk.label))
-                self._failpoint("after attach")
-                node = self._locator.find(attached, disk.capacity_bytes, before)
+                node = self._attached(appliance, DiskFile(made.path, disk.capacity_bytes, disk.label))
                 written = write_disk(view, node, work.progress, whole=work.whole, failpoint=self._failpoint)
                 self._locator.forget(node)
             except BaseException as error:
@@ -244,6 +241,14 @@ class Failover:
         self._journal.write(self._state.with_disk(disk.key))
         self._failpoint("after written")
         return written
+
+    def _attached(self, appliance: str, disk: DiskFile) -> Path:
+        with self._journal.attaching():
+            before = self._locator.present()
+            self._failpoint("attach")
+            attached = self._vcenter.attach(appliance, disk)
+            self._failpoint("after attach")
+            return self._locator.find(attached, disk.capacity_bytes, before)
 
     def _give_back(self, appliance: str, vm: MadeVm, error: BaseException) -> None:
         try:

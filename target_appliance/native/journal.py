@@ -100,12 +100,9 @@ class Journal:
     def held(self) -> Iterator[None]:
         """Raises BusyError when another command works on it."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
+        with _opened(self._path.with_suffix(".lock")) as lock:
             self._lock(lock)
             yield
-        finally:
-            os.close(lock)
 
     def _lock(self, lock: int) -> None:
         try:
@@ -116,3 +113,22 @@ class Journal:
                 subject=f"file {self._path.name}",
                 next_step="wait for its end",
             ) from None
+
+    @contextmanager
+    def attaching(self) -> Iterator[None]:
+        """Hold while a disk comes to the appliance's VM; waits for failovers of whatever replica that do.
+
+        A disk's device is the one that was not there before, so no other may come meanwhile.
+        """
+        with _opened(self._folder.with_name("attaching.lock")) as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)

@@ -1,9 +1,13 @@
 """A failover that is cut off: it goes on, or is cleaned up."""
 
+import fcntl
+import functools
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from target_appliance.native import command
 from target_appliance.native.failover import STEPS
 from tests.end_to_end.failing_over import Both, both, killed, world
 from tests.lab.vim import connected, disks, wait
@@ -136,3 +140,26 @@ def test_a_vm_that_was_deleted_before_it_was_complete_is_made_and_written_anew(b
     both.done()
 
     assert both.equal("web01")
+
+
+def test_while_a_disk_comes_to_the_appliances_vm_no_other_does(both: Both, monkeypatch: pytest.MonkeyPatch):
+    lock = both.pair.folder / "appliance-state" / "failovers" / "attaching.lock"
+    seen: dict[str, bool] = {}
+
+    def failpoint(step: str) -> None:
+        if step in {"attach", "after attach", "write"}:
+            seen[step] = locked(lock)
+
+    monkeypatch.setattr(command, "Command", functools.partial(command.Command, failpoint=failpoint))
+    both.done()
+
+    assert seen == {"attach": True, "after attach": True, "write": False}
+
+
+def locked(path: Path) -> bool:
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
