@@ -97,8 +97,7 @@ def killed(both: Both, step: str, number: int, *words: object) -> None:
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
     folder = tmp_path_factory.mktemp("failover")
     with Lab(folder / "lab", disk_mib=8) as lab, TargetSite(folder / "target") as site:
-        with lab.appliance_toml.open("a") as config:
-            config.write(site.toml)
+        site.join(lab.appliance_toml)
         with connected(lab) as admin:
             admin.reconfigure(admin.vm("web01"), numCPUs=6)
             admin.add_vtpm(admin.vm("web01"))

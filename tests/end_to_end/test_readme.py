@@ -8,6 +8,7 @@ import pytest
 
 from tests.end_to_end.pair import BIN, Appliance
 from tests.lab.site import Lab
+from tests.lab.target_site import TargetSite
 
 TOP = Path(__file__).resolve().parents[2]
 
@@ -32,7 +33,8 @@ def typed(text: str, lab: Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.lab
 def test_lab_sequence_works_as_it_stands(tmp_path):
     before, after = lab_commands()
-    with Lab(tmp_path / "lab", disk_mib=16) as lab:
+    with Lab(tmp_path / "lab", disk_mib=16) as lab, TargetSite(lab.folder / "target") as target:
+        target.join(lab.appliance_toml)
         done = typed(before, lab.folder)
         assert done.returncode == 0, done.stderr
 
@@ -43,4 +45,5 @@ def test_lab_sequence_works_as_it_stands(tmp_path):
             appliance.stop()
 
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "point 2 runs as VM web01" in done.stdout
     assert done.stdout.splitlines()[-1] == "equal"

@@ -1,6 +1,7 @@
 """Command line of the lab."""
 
 import argparse
+import contextlib
 import json
 import signal
 import sys
@@ -31,6 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("dir", type=Path)
     up.add_argument("--disk-mib", type=int, default=64, help="size of the first disk of web01 and plain01")
     up.add_argument("--vms", type=int, default=0, help="so many small VMs more, called many001 and on")
+    up.add_argument("--target-vcenter", action="store_true", help="the target site has a vCenter, to fail over to")
     up.set_defaults(run=_up)
 
     guest = commands.add_parser("guest", help="read and write a VM's disk as its guest would")
@@ -68,11 +70,15 @@ def _build(_: argparse.Namespace) -> None:
 def _up(options: argparse.Namespace) -> None:
     # Here and not above: a guest's write should not wait for the libraries of a whole site.
     from tests.lab.site import Lab
+    from tests.lab.target_site import TargetSite
 
     over = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: over.set())
-    with Lab(options.dir, options.disk_mib, options.vms):
+    with contextlib.ExitStack() as held:
+        lab = held.enter_context(Lab(options.dir, options.disk_mib, options.vms))
+        if options.target_vcenter:
+            held.enter_context(TargetSite(lab.folder / "target")).join(lab.appliance_toml)
         print("ready", flush=True)
         over.wait()
 

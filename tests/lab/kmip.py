@@ -8,8 +8,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from kmip.core import enums
 from kmip.pie.client import ProxyKmipClient
@@ -18,6 +17,7 @@ from kmip.pie.exceptions import KmipOperationFailure
 from tests.lab import ports
 from tests.lab.child import Child
 from tests.lab.pki import LOOPBACK, Authority
+from tests.lab.started import Started
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Key:
     state: str
 
 
-class KmipSite:
+class KmipSite(Started):
     """A key server with its authority, its client certificate and its keys, all in one folder.
 
     Usable as a context manager, which starts it; ``stop`` and ``start`` keep port, certificates and keys.
@@ -151,15 +151,6 @@ class KmipSite:
             self.deactivate(key)
         with self._connection() as client:
             client.destroy(key)
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _revoke(self, key: str, reason: enums.RevocationReasonCode) -> None:
         with self._connection() as client:

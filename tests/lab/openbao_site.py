@@ -9,8 +9,7 @@ import json
 import re
 import ssl
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import pytest
 
@@ -18,11 +17,12 @@ from target_appliance.config import TransitSettings
 from tests.lab import build, ports
 from tests.lab.child import Child
 from tests.lab.pki import LOOPBACK, Authority
+from tests.lab.started import Started
 
 MANUAL = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
 
 
-class OpenBaoSite:
+class OpenBaoSite(Started):
     """A server with Transit mounted and unsealed. A context manager; what it held is gone when it ends.
 
     Args:
@@ -132,13 +132,8 @@ class OpenBaoSite:
             self._child.stop()
             self._child = None
 
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """End it, and let its port go."""
         self.stop()
         self._held.close()
 

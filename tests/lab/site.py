@@ -13,8 +13,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from tests.lab import build, configs, control, ports
 from tests.lab.content import make_disk
@@ -22,6 +21,7 @@ from tests.lab.door import Door
 from tests.lab.guest import GuestDisk
 from tests.lab.inventory import MachineSpec, machines
 from tests.lab.kmip import KmipSite
+from tests.lab.started import Started
 from tests.lab.vcenter import KEY_PROVIDER, VCenter
 from tests.lab.vddk_root import VddkRoot
 
@@ -45,7 +45,7 @@ class Machine:
     refused: str | None
 
 
-class Lab:
+class Lab(Started):
     """Two sites in one folder.
 
     Args:
@@ -66,7 +66,7 @@ class Lab:
     def start(self) -> None:
         """Start everything; returns when all of it serves."""
         with contextlib.ExitStack() as undo:
-            undo.callback(self.stop)
+            undo.callback(self.close)
             self._start()
             undo.pop_all()
 
@@ -102,18 +102,9 @@ class Lab:
         self._door_url = door.url
         self.describe()
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """End everything that was started, by process id; the folder stays as it is."""
         self._held.close()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def control(self, *words: object) -> Any:
         """Give an order; see ``tests/lab/control.py``."""

@@ -9,14 +9,14 @@ are attached to ``appliance-vm`` appear in ``devices``, for writing when they be
 
 import contextlib
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from tests.lab import build, ports
 from tests.lab.content import make_disk
 from tests.lab.door import Door
 from tests.lab.inventory import MIB, DiskSpec, MachineSpec
 from tests.lab.kmip import KmipSite
+from tests.lab.started import Started
 from tests.lab.vcenter import VCenter
 
 STANDARD_PROVIDER = "target-site-kms"
@@ -27,7 +27,7 @@ APPLIANCE_VM = "appliance-vm"
 _MACHINES = (MachineSpec(APPLIANCE_VM, (DiskSpec(2000, MIB),), encrypted=True, agent=True, controllers=2),)
 
 
-class TargetSite:
+class TargetSite(Started):
     """A vCenter with three hosts, a datastore, networks, the appliance's VM, and two key providers."""
 
     def __init__(self, folder: Path) -> None:
@@ -59,9 +59,12 @@ class TargetSite:
             self.vcenter.wait_ready()
             undo.pop_all()
 
-    @property
-    def toml(self) -> str:
-        """The appliance's ``[vcenter]`` section for this site."""
+    def join(self, appliance_toml: Path) -> None:
+        """Append the ``[vcenter]`` section for this site to an appliance's configuration."""
+        with appliance_toml.open("a") as config:
+            config.write(self._section())
+
+    def _section(self) -> str:
         return f"""
 [vcenter]
 host = "{self.vcenter.host}"
@@ -104,15 +107,6 @@ test_network = "{PORT_GROUPS[0]}"
     def close(self) -> None:
         """End everything that was started."""
         self._held.close()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _key(self, words: list[str]) -> str:
         """The vCenter's door to the key server: ``make NAME`` or ``state ID``."""

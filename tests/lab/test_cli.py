@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -93,6 +94,20 @@ def test_up_guest_control_and_down(up: subprocess.Popen[str], tmp_path: Path):
     gone = _run("control", lab, "orphans")
     assert gone.returncode == 1
     assert gone.stderr.startswith(b"no lab runs in ")
+
+
+def test_up_with_a_vcenter_at_the_target(tmp_path: Path):
+    command = [*COMMAND, "up", str(tmp_path / "lab"), "--disk-mib", "2", "--target-vcenter"]
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            section = tomllib.loads((tmp_path / "lab" / "appliance.toml").read_text())["vcenter"]
+            with socket.create_connection((section["host"], section["port"]), 10):
+                pass
+        finally:
+            process.terminate()
+        assert process.wait(10) == 0
 
 
 def test_nothing_outlives_a_lab_that_is_killed(up: subprocess.Popen[str], tmp_path: Path):
