@@ -18,8 +18,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from common.clock import Clock
-from common.errors import SourceError
+from common.errors import Fault, KeysapartError, SourceError
 from common.vsphere.attach import AttachedDisk
+from common.vsphere.faults import at_side
 
 DEFAULT_DEVICE_DIR = Path("/dev/disk/by-path")
 WAIT_SECONDS = 30.0
@@ -65,11 +66,13 @@ class Locator:
         clock: Clock,
         device_dir: Path = DEFAULT_DEVICE_DIR,
         *,
+        side: Fault = Fault.SOURCE,
         sys_dir: Path = Path("/sys"),
         dev_dir: Path = Path("/dev"),
     ) -> None:
         self._clock = clock
         self._device_dir = device_dir
+        self._side = side
         self._sys_dir = sys_dir
         self._dev_dir = dev_dir
 
@@ -81,7 +84,7 @@ class Locator:
         """The node of the disk that was attached after ``before`` was asked; waits for it.
 
         Raises:
-            SourceError: it does not show in time, has another size, or several nodes fit.
+            SourceError: it does not show in time, has another size, or several nodes fit; at the target, VCenterError.
         """
         deadline = self._clock.monotonic() + WAIT_SECONDS
         rescan = self._clock.monotonic()
@@ -149,9 +152,10 @@ class Locator:
             with suppress(OSError):  # needs root; most kernels find hot-added disks by themselves
                 scan.write_text("- - -")
 
-    def _failed(self, disk: AttachedDisk, what: str) -> SourceError:
-        return SourceError(
+    def _failed(self, disk: AttachedDisk, what: str) -> KeysapartError:
+        section = "vcenter" if self._side is Fault.TARGET else "reader"
+        return at_side(SourceError, self._side)(
             f"the disk attached at SCSI address {disk.bus}:{disk.unit} {what}",
             subject=f"scsi {disk.bus}:{disk.unit}",
-            next_step=f"check device_dir in the [reader] section ({self._device_dir}) and this VM's kernel log",
+            next_step=f"check device_dir in the [{section}] section ({self._device_dir}) and this VM's kernel log",
         )

@@ -66,8 +66,12 @@ class Command:
         self._held, self._row, self._clock, self._failpoint = held, row, clock, failpoint
 
     def plan(self, wish: Wish) -> tuple[Finding, ...]:
-        """What stands in the way, and what is worth knowing; nothing is changed anywhere."""
-        state = self._journal(test=wish.test).read() or self._fresh(wish)
+        """What stands in the way, and what is worth knowing; nothing is changed anywhere.
+
+        Raises:
+            AlreadyExistsError, PreconditionError: as ``run``, before the vCenter is looked at.
+        """
+        state = self._begun(self._journal(test=wish.test), wish)
         with self._engine(test=wish.test) as engine:
             _, site = engine.look(self._work(state, _silent, whole=False))
         return preflight.findings(site)

@@ -7,19 +7,18 @@ its file, a start by the power state, and complete disks by the journal. So a ru
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Final
 
 from common.clock import Clock
-from common.errors import KeysapartError, PreconditionError, SourceUnavailableError, VCenterError
+from common.errors import PreconditionError, SourceUnavailableError, VCenterError
 from common.ids import DiskKey
 from common.vsphere.attach import DiskFile
-from common.vsphere.locate import Locator
 from target_appliance.native import blueprint, preflight
+from target_appliance.native.attached import Attached
 from target_appliance.native.blueprint import Blueprint, Disk
 from target_appliance.native.journal import Journal, State
 from target_appliance.native.made import MadeDisk, MadeVm, keys_of, unfit
-from target_appliance.native.preflight import Finding, Surroundings
+from target_appliance.native.preflight import Surroundings
 from target_appliance.native.section import VCenterSection
 from target_appliance.native.vcenter import Places, TargetVCenter
 from target_appliance.native.writer import write_disk
@@ -72,7 +71,7 @@ class Failover:
         self._vcenter = vcenter
         self._section = section
         self._journal = journal
-        self._locator = Locator(clock, section.device_dir)
+        self._attached = Attached(vcenter, section, journal, clock, failpoint)
         self._failpoint = failpoint
         self._native = False
 
@@ -102,21 +101,21 @@ class Failover:
             PreconditionError: the vCenter is not ready, everything in the way is named.
         """
         places, site = self.look(work)
-        require(preflight.findings(site))
+        preflight.require(preflight.findings(site))
         return places, site
 
     def run(self, work: Work, places: Places, site: Surroundings) -> Outcome:
         """Do what is left to do of the journal's failover, at a vCenter that is ready.
 
         Raises:
-            VCenterError: home or a disk is not encrypted as asked for; nothing was written.
+            VCenterError: home or a disk is not encrypted as asked for; nothing (more) was written.
             KeysapartError: a step failed; a later run goes on.
         """
         plan = work.plan
         self._native = site.provider_kind == preflight.NATIVE
         vm = self._disks(self._home(work, places, site), plan)
         self._fit(vm, plan)
-        self._release(places.appliance, vm)
+        self._attached.release(places.appliance, vm)
         written = 0
         for disk in plan.disks:
             if disk.key not in self._state.written:
@@ -132,21 +131,16 @@ class Failover:
         """Remove what the journal's failover made; whether there was anything. ``complete``: even a started VM.
 
         Raises:
-            PreconditionError: the VM was started, and that is not what is meant.
+            PreconditionError: it is not what the failover made and nobody used since; nothing was removed.
         """
         state = self._journal.read()
         if state is None:
             return False
-        moref = self._vcenter.marked(state.failover)
+        moref = self._ours(state)
         if moref is not None:
             vm = self._vcenter.vm(moref)
-            if (vm.running or state.running) and not complete:
-                raise PreconditionError(
-                    f"VM {vm.name} of this failover is complete",
-                    subject=f"vm {vm.name}",
-                    next_step="delete it at the vCenter if it is not wanted any more, and run failover --clean-up then",
-                )
-            self._release(self._vcenter.places().appliance, vm)
+            _deletable(vm, state, complete=complete)
+            self._attached.release(self._vcenter.places().appliance, vm)
             if vm.running:
                 self._do("stop", lambda: self._vcenter.power(moref, on=False), lambda: not self._running(moref))
             self._do("delete", lambda: self._vcenter.destroy(moref), lambda: self._gone(state.failover))
@@ -170,8 +164,9 @@ class Failover:
 
     def _home(self, work: Work, places: Places, site: Surroundings) -> MadeVm:
         plan = work.plan
-        moref = self._vcenter.marked(plan.failover)
+        moref = self._ours(self._state)
         if moref is None:
+            self._journal.write(replace(self._state, moref=""))
             host = preflight.fit_host(site)
             assert host is not None  # noqa: S101  preflight would have stopped
             backings = [self._vcenter.backing(places.networks[name]) for name in work.plan.shape.networks]
@@ -181,9 +176,10 @@ class Failover:
                 lambda: self._vcenter.create(places, host.moref, spec),
                 lambda: not self._gone(plan.failover),
             )
-            moref = self._vcenter.marked(plan.failover)
+            moref = self._ours(self._state)
         if moref is None:
             raise _lost(plan.name)
+        self._journal.write(replace(self._state, moref=moref))
         vm = self._vcenter.vm(moref)
         if vm.running and len(self._state.written) < len(plan.disks):
             raise PreconditionError(
@@ -223,46 +219,19 @@ class Failover:
             raise error
 
     def _fill(self, appliance: str, moref: str, work: Work, disk: Disk) -> int:
-        """Attach, write and detach one disk; detached whatever happens, as far as the vCenter can be reached."""
         with work.open_disk(disk.key) as view:
             vm = self._vcenter.vm(moref)
             self._fit(vm, work.plan)  # as late as it can be asked
-            made = _of(vm, disk)
-            try:
-                node = self._attached(appliance, DiskFile(made.path, disk.capacity_bytes, disk.label))
-                written = write_disk(view, node, work.progress, whole=work.whole, failpoint=self._failpoint)
-                self._locator.forget(node)
-            except BaseException as error:
-                self._give_back(appliance, vm, error)
-                raise
-            self._release(appliance, vm)
-            self._locator.wait_gone(node)
+            written = self._attached.write(
+                appliance,
+                vm,
+                DiskFile(_of(vm, disk).path, disk.capacity_bytes, disk.label),
+                lambda node: write_disk(view, node, work.progress, whole=work.whole, failpoint=self._failpoint),
+            )
         self._failpoint("written")
         self._journal.write(self._state.with_disk(disk.key))
         self._failpoint("after written")
         return written
-
-    def _attached(self, appliance: str, disk: DiskFile) -> Path:
-        with self._journal.attaching():
-            before = self._locator.present()
-            self._failpoint("attach")
-            attached = self._vcenter.attach(appliance, disk)
-            self._failpoint("after attach")
-            return self._locator.find(attached, disk.capacity_bytes, before)
-
-    def _give_back(self, appliance: str, vm: MadeVm, error: BaseException) -> None:
-        try:
-            self._release(appliance, vm)
-        except KeysapartError as failed:
-            error.add_note(f"a disk of VM {vm.name} may still be attached to the appliance's VM ({failed.message})")
-
-    def _release(self, appliance: str, vm: MadeVm) -> None:
-        """Take every disk of the VM off the appliance's."""
-        paths = [one.path for one in vm.disks]
-        for key in self._vcenter.attached(appliance, paths):
-            self._failpoint("detach")
-            self._vcenter.detach(appliance, key)
-            self._failpoint("after detach")
 
     def _do(self, step: str, change: Callable[[], None], done: Callable[[], Any]) -> None:
         """One change; when its answer was lost it is looked for, and never sent again by this run."""
@@ -274,6 +243,17 @@ class Failover:
                 raise
         self._failpoint(f"after {step}")
 
+    def _ours(self, state: State) -> str | None:
+        """Moref of the VM that the failover made, as far as it was seen before: else of the one that bears its mark."""
+        moref = self._vcenter.marked(state.failover)
+        if moref is not None and state.moref not in {"", moref}:
+            raise PreconditionError(
+                f"VM {self._vcenter.vm(moref).name} bears the mark of this failover, but is not the VM that it made",
+                subject=f"failover {state.failover}",
+                next_step=f"take the setting {blueprint.MARKER} from that VM, which is a clone or was registered anew",
+            )
+        return moref
+
     def _running(self, moref: str) -> bool:
         return self._vcenter.vm(moref).running
 
@@ -281,14 +261,19 @@ class Failover:
         return self._vcenter.marked(failover) is None
 
 
-def require(found: tuple[Finding, ...]) -> None:
-    """Raises PreconditionError with everything that blocks, in one sentence."""
-    blocking = [one for one in found if one.blocks]
-    if blocking:
+def _deletable(vm: MadeVm, state: State, *, complete: bool) -> None:
+    # Complete disks may have been started by hand, and stopped again.
+    if not complete and (vm.running or state.running or (vm.disks and len(state.written) >= len(vm.disks))):
         raise PreconditionError(
-            "; ".join(one.what for one in blocking),
-            subject=blocking[0].subject,
-            next_step=", and ".join(dict.fromkeys(one.next_step for one in blocking)),
+            f"VM {vm.name} of this failover is complete",
+            subject=f"vm {vm.name}",
+            next_step="delete it at the vCenter if it is not wanted any more, and run failover --clean-up then",
+        )
+    if vm.strange:
+        raise PreconditionError(
+            f"VM {vm.name} has disks that this failover did not make ({', '.join(vm.strange)})",
+            subject=f"vm {vm.name}",
+            next_step="detach them at the vCenter, since they would be deleted with the VM, then run it again",
         )
 
 

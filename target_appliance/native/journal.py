@@ -31,6 +31,8 @@ class State:
     """Disks, by their keys at the source, of which every byte is durable."""
     running: bool = False
     """It is complete: the VM was started."""
+    moref: str = ""
+    """The VM's, once it was seen: a clone bears the same marker."""
 
     def with_disk(self, disk: DiskKey) -> "State":
         """The same, with one more disk complete."""

@@ -43,6 +43,8 @@ class MadeVm:
     controllers: dict[Controller, int]
     """With their device keys."""
     disks: tuple[MadeDisk, ...]
+    strange: tuple[str, ...] = ()
+    """Files of disks that lie in another folder than the VM: somebody attached them."""
 
     def at(self, wanted: Disk) -> MadeDisk | None:
         """The disk at the address of a wanted one."""
@@ -68,10 +70,18 @@ def describe(moref: str, values: dict[str, Any]) -> MadeVm:
         if one.controllerKey in by_key
     )
     running = values.get("runtime.powerState") == "poweredOn"
-    return MadeVm(moref, values.get("name", moref), running, _key(values.get("config.keyId")), controllers, disks)
+    home = _folder(values.get("config.files.vmPathName") or "")
+    files = [str(one.backing.fileName) for one in attached]
+    strange = tuple(file for file in files if _folder(file) != home)
+    key = _key(values.get("config.keyId"))
+    return MadeVm(moref, values.get("name", moref), running, key, controllers, disks, strange)
 
 
-PATHS = ("name", "runtime.powerState", "config.keyId", "config.hardware.device")
+PATHS = ("name", "runtime.powerState", "config.keyId", "config.hardware.device", "config.files.vmPathName")
+
+
+def _folder(path: str) -> str:
+    return path.rpartition("/")[0]
 
 
 def _key(found: Any) -> KeyId | None:
@@ -109,7 +119,7 @@ def unfit(vm: MadeVm, wanted: Iterable[Disk], provider: str, missing: Collection
 
 def _stop(subject: str, what: str) -> KeysapartError:
     return VCenterError(
-        f"{subject} {what}, so nothing was written to it",
+        f"{subject} {what}, so nothing more is written to it",
         subject=subject,
         next_step="check key provider and storage policy, then run failover --clean-up and failover again",
     )

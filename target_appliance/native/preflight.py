@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from common.errors import PreconditionError
 from target_appliance.native.privileges import NEEDS, Place
 
 STANDARD, NATIVE, TRUSTED = "vCenter", "nativeProvider", "trustAuthority"
@@ -39,7 +40,7 @@ class Surroundings:
     """Those that the VM wants, and whether they are there."""
     appliance_encrypted: bool
     taken_name: str
-    """The VM's name when another VM of that folder bears it; else empty."""
+    """The VM's name when another VM bears it; else empty."""
     lacking: Mapping[Place, frozenset[str]]
     """Privileges that the login has not."""
     vtpm: bool = False
@@ -63,6 +64,17 @@ def findings(site: Surroundings) -> tuple[Finding, ...]:
     """Everything there is to say, what blocks first."""
     found = [*_provider(site), *_hosts(site), *_places(site), *_privileges(site)]
     return tuple(sorted(found, key=lambda one: not one.blocks))
+
+
+def require(found: tuple[Finding, ...]) -> None:
+    """Raises PreconditionError with everything that blocks, in one sentence."""
+    blocking = [one for one in found if one.blocks]
+    if blocking:
+        raise PreconditionError(
+            "; ".join(one.what for one in blocking),
+            subject=blocking[0].subject,
+            next_step=", and ".join(dict.fromkeys(one.next_step for one in blocking)),
+        )
 
 
 def fit_host(site: Surroundings) -> Host | None:
@@ -119,7 +131,7 @@ def _places(site: Surroundings) -> Iterator[Finding]:
         yield Finding(True, "appliance_vm", what, "encrypt its home at the vCenter")
     if site.taken_name:
         what = f"a VM {site.taken_name} is there already that is not of this failover"
-        yield Finding(True, f"vm {site.taken_name}", what, "rename or remove it, or set another folder")
+        yield Finding(True, f"vm {site.taken_name}", what, "rename or remove it")
 
     if site.vtpm:
         what = "the VM had a TPM and gets a new, empty one: what was sealed to the old one is lost"

@@ -193,10 +193,9 @@ class TargetVCenter:
         return found[0].moref if found else None
 
     def taken(self, name: str, failover: str) -> bool:
-        """Whether another VM bears the name."""
-        ours = self.marked(failover)
+        """Whether another VM bears the name that the failover's VM is to get; once that is there, it may be renamed."""
         found = properties.of_all(self.session, "listing the VMs", vim.VirtualMachine, ("name",))
-        return any(one.values.get("name") == name and one.moref != ours for one in found)
+        return any(one.values.get("name") == name for one in found) and self.marked(failover) is None
 
     def vm(self, moref: str) -> MadeVm:
         """A VM as it stands."""

@@ -68,7 +68,7 @@ def test_killed_at_a_step_it_goes_on(both: Both, step: str, number: int):
         assert report["written_bytes"] == 0
 
 
-@pytest.mark.parametrize(("step", "number"), [("after create", 1), ("write", 2), ("after written", 1), ("start", 1)])
+@pytest.mark.parametrize(("step", "number"), [("after create", 1), ("write", 2), ("after written", 1)])
 def test_killed_at_a_step_it_is_cleaned_up(both: Both, step: str, number: int):
     killed(both, step, number, "failover", "web01")
 

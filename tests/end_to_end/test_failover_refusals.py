@@ -7,7 +7,7 @@ from target_appliance.native.blueprint import MARKER
 from tests.end_to_end.failing_over import Both, both, killed, world
 from tests.end_to_end.pair import TENANT
 from tests.lab.target_site import APPLIANCE_VM, NETWORK, STANDARD_PROVIDER
-from tests.lab.vim import connected
+from tests.lab.vim import connected, disks, wait
 
 __all__ = ["both", "world"]
 pytestmark = pytest.mark.lab
@@ -47,7 +47,7 @@ def test_nothing_is_written_where_it_would_lie_in_the_clear_or_under_a_foreign_k
     error = both.refused()
 
     assert error["fault"] == "target"
-    assert "so nothing was written to it" in error["message"]
+    assert "so nothing more is written to it" in error["message"]
     assert both.written() == 0
     assert both.site.order("calls").get("PowerOnVM_Task", 0) == started
     assert {vm["power"] for vm in both.vms().values()} == {"poweredOff"}
@@ -78,6 +78,7 @@ def test_there_are_never_two_unless_they_are_asked_for(both: Both):
     both.done()
 
     assert both.refused()["reason"] == "ALREADY_EXISTS"
+    assert both.refused("--plan")["reason"] == "ALREADY_EXISTS"
     assert "is complete" in both.refused("--clean-up")["message"]
     assert list(both.vms()) == ["web01"]
     second = both.done("--force")
@@ -107,6 +108,64 @@ def test_a_clone_is_not_taken_for_ours(both: Both):
         session.reconfigure(clone, extraConfig=[vmodl.option.OptionValue(key=MARKER, value="")])
 
     both.done()
+
+
+def test_a_clone_that_outlives_ours_is_neither_filled_nor_deleted(both: Both):
+    killed(both, "write", 1, "failover", "web01")
+    with connected(both.site) as session:
+        ours = next(one for one in session.vm("web01").config.extraConfig if one.key == MARKER)
+        for one in both.site.attached():
+            appliance = session.vm(APPLIANCE_VM)
+            session.detach(appliance, next(d for d in appliance.config.hardware.device if d.key == one["key"]))
+        wait(session.vm("web01").Destroy_Task())
+        clone = session.vm(APPLIANCE_VM)
+        session.reconfigure(clone, extraConfig=[vmodl.option.OptionValue(key=MARKER, value=ours.value)])
+        for words in ((), ("--clean-up",)):
+            assert "appliance-vm bears the mark of this failover, but is not" in both.refused(*words)["message"]
+        session.reconfigure(clone, extraConfig=[vmodl.option.OptionValue(key=MARKER, value="")])
+
+    both.done()
+    assert both.equal("web01")
+
+
+def test_what_may_have_been_started_by_hand_is_not_cleaned_up(both: Both):
+    killed(both, "start", 1, "failover", "web01")
+    with connected(both.site) as session:
+        wait(session.vm("web01").PowerOnVM_Task())
+        wait(session.vm("web01").PowerOffVM_Task())
+
+    assert "is complete" in both.refused("--clean-up")["message"]
+    assert both.equal("web01")
+
+
+def test_a_disk_that_somebody_attached_is_not_deleted_with_a_test(both: Both):
+    both.done()
+    name = both.done("--test", "--keep")["vm"]
+    with connected(both.site) as session:
+        wait(session.vm("web01").PowerOffVM_Task())
+        theirs = disks(session.vm("web01"))[0]
+        added = session.attach(session.vm(name), theirs, 0, 15, "persistent")
+
+        assert theirs.backing.fileName in both.refused("--test", "--clean-up")["message"]
+
+        assert sorted(both.vms()) == ["web01", name]
+        session.detach(session.vm(name), added)
+    assert both.done("--test", "--clean-up") == {"removed": True}
+    assert both.equal("web01")
+
+
+def test_ours_may_be_renamed_and_its_name_taken(both: Both):
+    killed(both, "start", 1, "failover", "web01")
+    text = both.pair.config.read_text()
+    with connected(both.site) as session:
+        wait(session.vm("web01").Rename_Task("renamed"))
+        wait(session.vm(APPLIANCE_VM).Rename_Task("web01"))
+        both.pair.config.write_text(text.replace(f'"{APPLIANCE_VM}"', '"web01"'))
+        try:
+            assert [one["subject"] for one in both.done("--plan")["findings"]] == ["tpm"]
+        finally:
+            both.pair.config.write_text(text)
+            wait(session.vm("web01").Rename_Task(APPLIANCE_VM))
 
 
 def test_what_made_nothing_holds_nobody_to_its_point(both: Both):

@@ -58,9 +58,8 @@ class Vim:
 
     def attach(self, vm: Any, disk: Any, bus: int, unit: int, mode: str = "independent_nonpersistent") -> Any:
         """Hot-add a snapshot's disk; returns the new device."""
-        controller = next(
-            d for d in vm.config.hardware.device if getattr(d, "busNumber", None) == bus and d.key >= 1000
-        )
+        kind = vim.vm.device.VirtualSCSIController
+        controller = next(d for d in vm.config.hardware.device if isinstance(d, kind) and d.busNumber == bus)
         device = _DISK(
             key=-1,
             controllerKey=controller.key,

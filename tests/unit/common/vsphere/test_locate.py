@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from common.errors import SourceError
+from common.errors import Fault, SourceError, VCenterError
 from common.vsphere.attach import AttachedDisk
 from common.vsphere.locate import GONE_SECONDS, WAIT_SECONDS, Locator, size_of
 
@@ -163,3 +163,11 @@ def test_sizes(tmp_path):
     assert size_of(path) == -1
     path.write_bytes(b"12345")
     assert size_of(path) == 5
+
+
+def test_at_the_target_it_is_the_targets_failure(guest, clock):
+    locator = Locator(clock, guest.devices, side=Fault.TARGET, sys_dir=guest.sys, dev_dir=guest.dev)
+    with pytest.raises(VCenterError, match="does not show") as failed:
+        find(locator)
+    assert failed.value.fault is Fault.TARGET
+    assert "[vcenter] section" in failed.value.next_step

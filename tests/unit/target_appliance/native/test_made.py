@@ -44,7 +44,7 @@ def test_anything_else_stops_before_the_first_byte(vm, words):
 
     assert error is not None
     assert words in error.message
-    assert error.message.endswith("so nothing was written to it")
+    assert error.message.endswith("so nothing more is written to it")
     assert error.fault is Fault.TARGET
 
 

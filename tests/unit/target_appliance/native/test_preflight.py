@@ -3,8 +3,7 @@ from dataclasses import replace
 import pytest
 
 from common.errors import PreconditionError
-from target_appliance.native.failover import require
-from target_appliance.native.preflight import Host, Surroundings, findings, fit_host
+from target_appliance.native.preflight import Host, Surroundings, findings, fit_host, require
 from target_appliance.native.privileges import Place
 
 FIT = Surroundings(
