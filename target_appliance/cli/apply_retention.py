@@ -4,7 +4,7 @@ import typer
 
 from common.cli_edge import edge, emit
 from target_appliance.cli.options import AsJson, Tenant, configured
-from target_appliance.cli.points import AllOr, points
+from target_appliance.cli.points import AllOr, chosen, points
 
 
 def add_to(_app: typer.Typer) -> None:
@@ -19,19 +19,14 @@ def _apply(context: typer.Context, replica: AllOr = None, tenant: Tenant = None,
 
         from target_appliance.at_rest import opened  # noqa: PLC0415
         from target_appliance.audit.commands import audit_log, audited  # noqa: PLC0415
-        from target_appliance.audit.event import Event  # noqa: PLC0415
-        from target_appliance.cli.points import chosen  # noqa: PLC0415
         from target_appliance.retention.prune import Pruner  # noqa: PLC0415
 
         found, lines = [], []
         config = configured(context)
         log = audit_log(config)
 
-        def tell(event: Event) -> None:
-            log.append(event)
-
         with opened(config) as held:
-            pruner = Pruner(held.vault, held.catalog, tell, log.who, threading.Event().wait)
+            pruner = Pruner(held.vault, held.catalog, log.append, log.who, threading.Event().wait)
             rows = chosen(held, replica, tenant)
             for row in rows:
                 with audited(config, "points apply-retention", f"replica {row.replica}", row.tenant) as told:

@@ -136,7 +136,15 @@ def _told(context: typer.Context, tenant: str, replica: str | None, *, as_json: 
         "tenant": owner,
         "policy": None if of.policy is None else str(of.policy),
         "lock_days": of.lock_days,
-        "replicas": [{"replica": one, "vm": names.get(one), **_of(own)} for one, own in found],
+        "replicas": [
+            {
+                "replica": one,
+                "vm": names.get(one),
+                **own.members(),
+                "policy": None if own.policy is None else str(own.policy),
+            }
+            for one, own in found
+        ],
     }
     lines = [
         f"tenant {owner}: {of.policy or 'no rules, so everything is kept'}",
@@ -150,12 +158,3 @@ def _told(context: typer.Context, tenant: str, replica: str | None, *, as_json: 
     ]
     lines += table(("vm", "replica", "rules", "holds"), rows) if rows else []
     emit(result, lines, as_json=as_json)
-
-
-def _of(own: Any) -> dict[str, Any]:
-    holds = [
-        {"point": number, "name": hold.name, "reason": hold.reason}
-        for number, holds in sorted(own.holds.items())
-        for hold in holds
-    ]
-    return {"policy": None if own.policy is None else str(own.policy), "holds": holds}

@@ -6,7 +6,7 @@ import typer
 
 from common.cli_edge import edge, emit, table
 from target_appliance.cli.options import AsJson, ReplicaName, Tenant, configured
-from target_appliance.cli.points import AllOr, PointNumberOption, points
+from target_appliance.cli.points import AllOr, PointNumberOption, chosen, points
 
 if TYPE_CHECKING:
     from target_appliance.catalog.model import ReplicaRow
@@ -56,7 +56,6 @@ def _reclaim(context: typer.Context, replica: AllOr = None, tenant: Tenant = Non
         from common.progress import counted  # noqa: PLC0415
         from target_appliance.at_rest import opened  # noqa: PLC0415
         from target_appliance.audit.commands import audited  # noqa: PLC0415
-        from target_appliance.cli.points import chosen  # noqa: PLC0415
 
         config = configured(context)
         done = []

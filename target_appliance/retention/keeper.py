@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 from common.errors import DamagedError, NotFoundError, PreconditionError
 from common.ids import PointNumber, ReplicaId, TenantId
+from target_appliance.recovery import points
 from target_appliance.recovery.types import PointRecord
 from target_appliance.recovery.vault import Vault
 from target_appliance.retention import settings
@@ -64,7 +65,7 @@ class Keeper:
         for replica in self.vault.replicas(tenant):
             for number in self.vault.point_numbers(tenant, replica):
                 try:
-                    record = self.vault.point(tenant, replica, number)
+                    record, _ = points.read_point(self.vault.store, tenant, replica, number)
                 except (DamagedError, NotFoundError):
                     continue
                 if (record.locked_until or 0) > now:

@@ -34,7 +34,7 @@ class Pruner:
     vault: Vault
     catalog: Catalog
     """Is told of what is gone."""
-    tell: Callable[[Event], None]
+    tell: Callable[[Event], object]
     """Writes an event, or raises StoreError."""
     who: Who
     """Drops; for the log."""
