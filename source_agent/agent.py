@@ -17,7 +17,7 @@ from source_agent.readers import open_reader
 from source_agent.stop import Stop
 from source_agent.stream.channel import Bearer, Target
 from source_agent.stream.pace import Pace
-from source_agent.vsphere.connection import VCenter, VCenterSettings, connect
+from source_agent.vsphere.connection import VCenter, connect
 
 _log = log.get("agent")
 
@@ -44,23 +44,9 @@ def name_of(identity: Identity) -> tuple[TenantId, AgentId]:
     )
 
 
-def vcenter_settings(config: AgentConfig) -> VCenterSettings:
-    """How the vCenter is reached and trusted."""
-    vcenter = config.vcenter
-    return VCenterSettings(
-        host=vcenter.host,
-        port=vcenter.port,
-        user=vcenter.user,
-        password_file=vcenter.password_file,
-        ca_file=vcenter.ca_file,
-        certificate_sha256=vcenter.certificate_sha256,
-        timeout_seconds=vcenter.timeout_seconds,
-    )
-
-
 def open_vcenter(config: AgentConfig, clock: Clock) -> VCenter:
     """A logged-in vCenter; the caller closes it."""
-    return connect(vcenter_settings(config), clock)
+    return connect(config.vcenter.settings, clock)
 
 
 @contextmanager
@@ -89,7 +75,7 @@ def opened(
         own_id = agent_id(bearer.identity)
         vcenter = open_vcenter(config, clock)
         life.callback(vcenter.close)
-        reader, choice = open_reader(config, vcenter_settings(config), vcenter, own_id, clock)
+        reader, choice = open_reader(config, config.vcenter.settings, vcenter, own_id, clock)
         life.callback(reader.close)
         week = config.bandwidth.week()
         pace = pace or Pace(clock, lambda: week.rate(clock.now()))

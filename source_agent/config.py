@@ -1,14 +1,15 @@
 """agent.toml: what an operator sets. ``deploy/agent/example.toml`` explains every key."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from common.address import HostPort
 from common.config import ConfigPath, Section
 from common.duration import Duration
 from common.tls import TlsFiles
+from common.vsphere.section import AccessSection
 from source_agent.disk_read.choice import Transport
 from source_agent.schedule.sections import BandwidthSection, ObserveSection, ProtectSection, ScheduleSection
 from source_agent.snapshot_limits import Limits
@@ -37,24 +38,6 @@ class OperatorSection(Section):
 
     certificate_file: ConfigPath
     key_file: ConfigPath
-
-
-class VCenterSection(Section):
-    """``[vcenter]``: the protected site's vCenter, and the login for it."""
-
-    host: str = Field(min_length=1)
-    port: int = Field(default=443, gt=0, lt=1 << 16)
-    user: str = Field(min_length=1)
-    password_file: ConfigPath
-    ca_file: ConfigPath | None = None
-    certificate_sha256: str | None = Field(default=None, pattern=r"^(?:[0-9A-Fa-f]{2}:?){32}$")
-    timeout_seconds: float = Field(default=60.0, gt=0, le=3600)
-
-    @model_validator(mode="after")
-    def _one_kind_of_trust(self) -> Self:
-        if (self.ca_file is None) == (self.certificate_sha256 is None):
-            raise ValueError("set exactly one of ca_file and certificate_sha256")
-        return self
 
 
 class ReaderSection(Section):
@@ -108,7 +91,7 @@ class AgentConfig(Section):
     state_dir: ConfigPath
     target: TargetSection
     operator: OperatorSection | None = None
-    vcenter: VCenterSection
+    vcenter: AccessSection
     reader: ReaderSection
     snapshot: SnapshotSection = SnapshotSection()
     sync: SyncSection = SyncSection()

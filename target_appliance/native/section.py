@@ -1,25 +1,19 @@
 """``[vcenter]``: the target site's vCenter, and where VMs are made there."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from common.config import ConfigPath, Section
+from common.config import ConfigPath
 from common.errors import Fault
-from common.vsphere.settings import VCenterSettings
+from common.vsphere.section import AccessSection
 
 
-class VCenterSection(Section):
+class VCenterSection(AccessSection):
     """Address, login and trust; then the places, by their names in the vCenter."""
 
-    host: str = Field(min_length=1)
-    port: int = Field(default=443, gt=0, lt=1 << 16)
-    user: str = Field(min_length=1)
-    password_file: ConfigPath
-    ca_file: ConfigPath | None = None
-    certificate_sha256: str | None = Field(default=None, pattern=r"^(?:[0-9A-Fa-f]{2}:?){32}$")
-    timeout_seconds: float = Field(default=60.0, gt=0, le=3600)
+    side = Fault.TARGET
 
     appliance_vm: str = Field(min_length=1)
     """The VM that this appliance runs in: disks are attached to it to be written."""
@@ -45,23 +39,3 @@ class VCenterSection(Section):
     memory_mib: int = Field(default=4096, ge=4, le=24 << 20)
     guest_id: str = "otherGuest64"
     firmware: Literal["bios", "efi"] = "bios"
-
-    @model_validator(mode="after")
-    def _one_kind_of_trust(self) -> Self:
-        if (self.ca_file is None) == (self.certificate_sha256 is None):
-            raise ValueError("set exactly one of ca_file and certificate_sha256")
-        return self
-
-    @property
-    def settings(self) -> VCenterSettings:
-        """For a session."""
-        return VCenterSettings(
-            self.host,
-            self.port,
-            self.user,
-            self.password_file,
-            self.ca_file,
-            self.certificate_sha256,
-            self.timeout_seconds,
-            side=Fault.TARGET,
-        )
