@@ -222,3 +222,27 @@ def test_a_store_that_fails_for_a_while_is_read_again(tmp_path):
         with failing, pytest.raises(ServerError, match=f"error {EIO} "):
             client.read(0, 512)
         assert client.read(0, SIZE) == world.image(1)
+
+
+def test_space_is_given_back_when_the_view_has_ended_not_before(tmp_path):
+    """The point itself may be dropped meanwhile, and reads as it did."""
+    world = World()
+    world.sync({spec(capacity_bytes=SIZE): {grain: grain_bytes(grain, random_bytes=True) for grain in range(20)}})
+    for number in (2, 3):
+        changes = {grain: grain_bytes(grain + number) for grain in range(20)}
+        world.sync({spec(capacity_bytes=SIZE, kind=SyncKind.DELTA): changes}, SyncKind.DELTA)
+    image = world.image(2)
+    with shown(world, tmp_path / "s", point=2, disks=(DISK,)) as view:
+        with view.client() as client:
+            client.go("disk-2000")
+            client.read(0, 1)
+        for number in (1, 2):
+            world.drop(number)
+        done = world.vault.reclaim(TENANT, REPLICA)
+        assert (done.removed, done.put_off is not None) == ([], True)
+        with view.client() as client:
+            client.go("disk-2000")
+            assert client.read(0, SIZE) == image
+
+    assert world.vault.reclaim(TENANT, REPLICA).removed
+    assert world.read(3) == world.image(3)
