@@ -103,6 +103,7 @@ scrubs = Table(
     Column("so_far", String(16), nullable=True),
     Column("mark", String(256), nullable=True),
     Column("mark_offset", BigInteger, nullable=False),
+    Column("again", Boolean, nullable=False),
 )
 
 
@@ -199,6 +200,13 @@ class ScrubRow:
     mark: str | None = None
     """How far the look under way is: a file of the point, and in it ``mark_offset``."""
     mark_offset: int = 0
+    again: bool = False
+    """The look under way is the second: the one before it found the point bad, and nobody was told yet."""
+
+    @property
+    def under_way(self) -> bool:
+        """Whether a look has begun that is not complete."""
+        return self.mark is not None or self.again
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 from common.errors import PreconditionError
 from target_appliance.catalog.database import Database
 
-HEAD = "0004"
+HEAD = "0005"
 """Newest revision in ``migrations/versions``."""
 
 REVISIONS = sqlalchemy.table("alembic_version", sqlalchemy.column("version_num"))

@@ -41,6 +41,7 @@ def listed(connection: Connection, tenant: TenantId | None) -> tuple[ScrubRow, .
             row.so_far,
             row.mark,
             row.mark_offset,
+            bool(row.again),
         )
         for row in connection.execute(query)
     )

@@ -41,11 +41,11 @@ def next_points(taken: Mapping[PointKey, int], rows: Iterable[ScrubRow], due: Du
     def order(key: PointKey) -> tuple[bool, float, PointKey]:
         row = known.get(key)
         checked = None if row is None else row.checked
-        return (row is None or row.mark is None, float("-inf") if checked is None else -age(checked), key)
+        return (row is None or not row.under_way, float("-inf") if checked is None else -age(checked), key)
 
     def is_due(key: PointKey) -> bool:
         row = known.get(key)
-        if row is not None and row.mark is not None:
+        if row is not None and row.under_way:
             return True
         if row is None or row.checked is None:
             return age(taken[key]) >= due.after

@@ -5,6 +5,7 @@ Nothing is ever removed or changed because of it: a bad point stays, is told of,
 
 import dataclasses
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,6 +18,7 @@ from target_appliance.catalog.model import ScrubRow
 from target_appliance.recovery import names, points
 from target_appliance.recovery.findings import Collector, Finding, Kind, Place
 from target_appliance.recovery.inventory import Inventory, readable
+from target_appliance.recovery.reading import reading
 from target_appliance.recovery.types import PointRecord
 from target_appliance.recovery.vault import Vault
 from target_appliance.recovery.verify_sealed import SealedDisk
@@ -47,6 +49,8 @@ class Changed:
 
 @dataclass(frozen=True, slots=True)
 class _Look:
+    state: State
+    """The worst that it met, before cuts too."""
     findings: tuple[Finding, ...]
     with_key: bool
 
@@ -100,21 +104,22 @@ class Scrubber:
 
         Raises:
             Paused: ``pace`` did; how far it came is noted.
+            BusyError: the replica's files are being moved for too long.
             StoreError: the catalog cannot be written.
         """
         tenant, replica, number = key
         rows = self._catalog.scrubs(tenant)
         here = next((one for one in rows if (one.replica, one.number) == (replica, number)), None)
         row = here or ScrubRow(tenant, replica, number)
-        before = State.GOOD if row.so_far is None else State(row.so_far)
-        found = self._looked(row, before, None if row.mark is None else (row.mark, row.mark_offset))
-        state = worst([before, verdict(found.findings)])
-        if state in {State.CORRUPT, State.MISSING} and row.mark is None:
-            # Once more before anybody is woken: points are dropped, merged and repaired meanwhile. Only after a look
-            # that was whole: one that the budget cuts every night would never end.
-            found = self._looked(row, State.GOOD, None)
-            state = verdict(found.findings)
-        if key not in self._taken():
+        found = self._looked(row)
+        if _bad(found.state) and not row.again:
+            # Once more before anybody is woken: points are dropped and repaired meanwhile. That look may be cut too,
+            # and goes on as the second.
+            row = dataclasses.replace(row, so_far=None, mark=None, mark_offset=0, again=True)
+            self._catalog.put_scrub(row)
+            found = self._looked(row)
+        state = found.state
+        if not self._is_taken(key):
             self._catalog.forget_scrub(row)
             return None
         ended = ScrubRow(
@@ -133,32 +138,39 @@ class Scrubber:
             self._told(Changed(ended, row.state, hit))
         return ended
 
-    def _looked(self, row: ScrubRow, before: State, mark: tuple[str, int] | None) -> _Look:
-        """Both halves of a look; a mark that does not come is not believed."""
+    def _looked(self, row: ScrubRow) -> _Look:
+        """Both halves of a look, from the row's mark; one that does not come is not believed."""
+        before = State.GOOD if row.so_far is None else State(row.so_far)
         collector = Collector(row.replica, _unseen, pace=lambda count: self._paced(row, before, collector, count))
-        collector.mark = mark
+        collector.mark = None if row.mark is None else (row.mark, row.mark_offset)
         self._saved = self._clock.monotonic()
         opened = self._compare(row, collector)
         if collector.mark is not None:
-            return self._looked(row, before, None)
-        return _Look(tuple(collector.found), opened)
+            return self._looked(dataclasses.replace(row, so_far=None, mark=None, mark_offset=0))
+        findings = tuple(collector.found)
+        return _Look(worst([before, verdict(findings)]), findings, opened)
 
     def _compare(self, row: ScrubRow, collector: Collector) -> bool:
         tenant, replica, number = row.tenant, row.replica, row.number
-        place = Place(collector, names.RECORD_FILE, number)
-        there = False
-        with store_watched(place):
-            there = number in points.folders(self._vault.store, tenant, replica)
-            if not there:
-                place.add(Kind.MISSING, "the point is not in the store")
-        if not there:
-            collector.mark = None
-            return False
         store = self._vault.store
-        record = check_record(store, tenant, replica, number, False, collector)
-        have = readable(store, tenant, replica)
-        StoredPoint(store, tenant, replica, number, collector, have).check()
-        return self._with_key and record is not None and self._open(record, have, collector)
+        place = Place(collector, names.RECORD_FILE, number)
+        with ExitStack() as life:
+            there = False
+            with store_watched(place):
+                try:
+                    life.enter_context(reading(store, tenant, replica))
+                except DamagedError as error:
+                    place.add(Kind.CORRUPT, error.message)
+                there = number in points.folders(store, tenant, replica)
+                if not there:
+                    place.add(Kind.MISSING, "the point is not in the store")
+            if not there:
+                collector.mark = None
+                return False
+            record = check_record(store, tenant, replica, number, False, collector)
+            have = readable(store, tenant, replica)
+            StoredPoint(store, tenant, replica, number, collector, have).check()
+            return self._with_key and record is not None and self._open(record, have, collector)
 
     def _open(self, record: PointRecord, have: Inventory, collector: Collector) -> bool:
         """Whether all of it was opened; keys that are not given out now are no fault of the point's."""
@@ -204,12 +216,28 @@ class Scrubber:
                 for number in points.folders(self._vault.store, tenant, replica):
                     found[tenant, replica, number] = 0
             for one in self._catalog.replicas(tenant):
-                for point in self._catalog.points(tenant, one.replica):
-                    found[tenant, one.replica, point.number] = point.time
+                for number, time in self._known(tenant, one.replica).items():
+                    found[tenant, one.replica, number] = time
         return found
+
+    def _is_taken(self, key: PointKey) -> bool:
+        """Whether ``_taken`` has it, without asking about others."""
+        tenant, replica, number = key
+        return tenant in self._catalog.tenants() and (
+            number in points.folders(self._vault.store, tenant, replica) or number in self._known(tenant, replica)
+        )
+
+    def _known(self, tenant: TenantId, replica: ReplicaId) -> dict[PointNumber, int]:
+        """Points that the catalog knows, with their times, but for those of which a merge left only the record."""
+        gone = points.recorded(self._vault.store, tenant, replica)
+        return {one.number: one.time for one in self._catalog.points(tenant, replica) if one.number not in gone}
 
     def _records(self, tenant: TenantId, replica: ReplicaId) -> dict[PointNumber, PointRecord]:
         return dict(_readable(self._vault, tenant, replica))
+
+
+def _bad(state: State) -> bool:
+    return state in {State.CORRUPT, State.MISSING}
 
 
 def _readable(vault: Vault, tenant: TenantId, replica: ReplicaId) -> Iterable[tuple[PointNumber, PointRecord]]:

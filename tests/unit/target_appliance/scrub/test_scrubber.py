@@ -9,6 +9,7 @@ import pytest
 from common.errors import KmsUnavailableError, StoreError
 from target_appliance.recovery import names
 from target_appliance.recovery.vault import Vault
+from target_appliance.scrub.choice import Due
 from target_appliance.scrub.scrubber import Paused
 from tests.fakes.replica import REPLICA, TENANT
 from tests.faults.store import FaultStore, Trap
@@ -167,20 +168,58 @@ def test_a_look_that_is_cut_goes_on_where_it_was(scrubbed, with_key):
 def test_what_was_found_before_a_cut_is_not_forgotten(scrubbed):
     store = scrubbed.world.store
     path = f"{names.point_folder(TENANT, REPLICA, 1)}/disk-2000.vmdk"
-    count = [0]
-
-    def pace(_size):
-        count[0] += 1
-        if count[0] == 4:
-            raise Paused
-
     with flipped(store, path, 100):
         with pytest.raises(Paused):
-            scrubbed.scrubber(pace).look(scrubbed.key(1))
+            scrubbed.scrubber(cut_after(4)).look(scrubbed.key(1))
         (row,) = scrubbed.catalog.scrubs()
         assert (row.state, row.so_far, row.mark is not None) == (None, "corrupt", True)
         assert scrubbed.scrubber().look(scrubbed.key(1)).state == "corrupt"
     assert scrubbed.scrubber().due(ALL)
+
+
+def cut_after(pieces):
+    count = [0]
+
+    def pace(_size):
+        count[0] += 1
+        if count[0] == pieces:
+            raise Paused
+
+    return pace
+
+
+def test_damage_before_a_cut_that_was_put_back_wakes_nobody(scrubbed):
+    with (
+        flipped(scrubbed.world.store, f"{names.point_folder(TENANT, REPLICA, 1)}/disk-2000.vmdk", 100),
+        pytest.raises(Paused),
+    ):
+        scrubbed.scrubber(cut_after(4)).look(scrubbed.key(1))
+
+    assert scrubbed.scrubber().look(scrubbed.key(1)).state == "good"
+    assert scrubbed.told == []
+
+
+@pytest.mark.parametrize("put_back", [False, True])
+def test_a_second_look_that_is_cut_goes_on_as_the_second(scrubbed, put_back):
+    """Cut every few pieces, it ends all the same, and says what it saw itself."""
+    path = f"{names.point_folder(TENANT, REPLICA, 1)}/disk-2000.vmdk"
+    looks = []
+    with flipped(scrubbed.world.store, path, 100):
+        while not (looks and looks[-1].again):
+            with pytest.raises(Paused):
+                scrubbed.scrubber(cut_after(8)).look(scrubbed.key(1))
+            looks.append(scrubbed.catalog.scrubs()[0])
+            assert len(looks) < 50
+        assert scrubbed.told == []
+        assert scrubbed.scrubber().due(Due(1e9, 1e9)) == (scrubbed.key(1),)
+        if not put_back:
+            assert scrubbed.scrubber().look(scrubbed.key(1)).state == "corrupt"
+            assert [one.row.state for one in scrubbed.told] == ["corrupt"]
+            assert not scrubbed.catalog.scrubs()[0].under_way
+    if put_back:
+        scrubbed.catalog.put_scrub(replace(looks[-1], so_far=None, mark=None))
+        assert scrubbed.scrubber().look(scrubbed.key(1)).state == "good"
+        assert scrubbed.told == []
 
 
 def test_a_mark_that_does_not_come_is_not_believed(scrubbed):
