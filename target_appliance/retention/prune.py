@@ -16,7 +16,7 @@ from target_appliance.retention.drop import drop_planned
 from target_appliance.retention.plan import Plan, plan
 from target_appliance.retention.rules import Verdict
 
-MOST_AT_ONCE: Final = 100
+MOST_AT_ONCE: Final = 50
 """Points that are dropped under one lock: a sync of a new disk, and whoever changes the tenant's keys, wait for it."""
 REST_SECONDS: Final = 0.2
 """Between two locks, for those who wait."""
@@ -64,6 +64,8 @@ class Pruner:
         with self.vault.keyring.files.locked(tenant):  # a hold is placed before this or after it
             planned = plan(self.vault, tenant, replica)
             for verdict in planned.drops[:MOST_AT_ONCE]:
+                if self.rest(0):
+                    return False
                 self._drop(planned, verdict)
                 gone.append(verdict)
         return len(planned.drops) > MOST_AT_ONCE

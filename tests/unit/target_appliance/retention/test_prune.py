@@ -154,9 +154,10 @@ def test_many_are_dropped_in_turns_between_which_others_have_the_lock(stage, mon
     stage.keeper.set_tenant(TENANT, Policy(last=1), None)
     left = []
 
-    def rest(_seconds):
-        left.append(stage.world.vault.point_numbers(TENANT, REPLICA))
-        if len(left) == 1:
+    def rest(seconds):
+        if seconds:
+            left.append(stage.world.vault.point_numbers(TENANT, REPLICA))
+        if seconds and len(left) == 1:
             stage.keeper.hold(TENANT, REPLICA, 4, Hold("case-17", "court order"))
         return False
 
@@ -166,12 +167,15 @@ def test_many_are_dropped_in_turns_between_which_others_have_the_lock(stage, mon
     assert stage.left == [4, 7]
 
 
-def test_when_the_process_ends_no_other_turn_begins(stage, monkeypatch):
+@pytest.mark.parametrize(
+    ("ends", "gone"), [(lambda _seconds: True, []), (lambda seconds: seconds > 0, [1, 2])], ids=["at once", "at a rest"]
+)
+def test_when_the_process_ends_no_other_point_is_dropped(stage, monkeypatch, ends, gone):
     monkeypatch.setattr(prune, "MOST_AT_ONCE", 2)
     stage.keeper.set_tenant(TENANT, Policy(last=1), None)
-    pruner = Pruner(stage.world.vault, stage.catalog, stage.told.append, APPLIANCE, lambda _seconds: True)
-    assert [one.number for one in pruner.apply(TENANT, REPLICA)] == [1, 2]
-    assert stage.left == [3, 4, 5]
+    pruner = Pruner(stage.world.vault, stage.catalog, stage.told.append, APPLIANCE, ends)
+    assert [one.number for one in pruner.apply(TENANT, REPLICA)] == gone
+    assert stage.left == [number for number in range(1, 6) if number not in gone]
 
 
 def test_the_newest_and_absent_ones_are_not_dropped(stage):

@@ -126,17 +126,20 @@ def test_at_the_end_of_the_process_no_other_replica_is_begun(world, catalog):
 def test_it_works_in_a_thread_of_its_own_until_the_block_ends(world, catalog, monkeypatch):
     monkeypatch.setattr(steward, "_TICK_SECONDS", 0.01)
     Keeper(world.vault).set_tenant(TENANT, Policy(last=1), None)
-    dropping, go_on, stopping = threading.Event(), threading.Event(), threading.Event()
+    dropping, go_on, dropped, stopping = (threading.Event() for _ in range(4))
 
-    def tell(_event):
+    def tell(event):
         dropping.set()
         assert go_on.wait(60)
+        if (event.outcome, event.facts["point"]) == ("ok", 2):
+            dropped.set()
 
     pruner = Pruner(world.vault, catalog, tell, APPLIANCE, stopping.wait)
     with retaining(world.vault, pruner, world.clock, stopping) as one:
         assert dropping.wait(60)
         assert one.seen[TENANT, REPLICA].droppable == 2
         go_on.set()
+        assert dropped.wait(60)
     assert stopping.is_set()
     assert world.vault.point_numbers(TENANT, REPLICA) == (3,)
 
