@@ -10,7 +10,7 @@ from typing import Any
 from pyVmomi import vim
 
 from common.errors import PreconditionError
-from common.ids import DiskKey
+from common.vsphere.disk import DiskFile
 
 NON_PERSISTENT = "independent_nonpersistent"
 """For reading: nothing that is written lasts, and the VM's own snapshots leave the disk out."""
@@ -24,27 +24,6 @@ _UNITS = tuple(unit for unit in range(16) if unit != 7)
 _NEW_CONTROLLER = -101
 _NEW_DISK = -102
 """Negative keys stand for devices of the same change; vCenter gives the real ones."""
-
-
-@dataclass(frozen=True, slots=True)
-class DiskFile:
-    """An existing disk: its path on a datastore, how large it is, and what people call it."""
-
-    path: str
-    capacity_bytes: int
-    label: str
-
-
-@dataclass(frozen=True, slots=True)
-class AttachedDisk:
-    """A hot-added disk: where the guest operating system sees it."""
-
-    key: DiskKey
-    """Device key on the VM it was added to, for detaching."""
-    bus: int
-    """SCSI bus number of the controller."""
-    unit: int
-    """SCSI target on it."""
 
 
 @dataclass(frozen=True, slots=True)

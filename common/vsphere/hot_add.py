@@ -8,7 +8,7 @@ from pyVmomi import vim
 from common.errors import KeysapartError, SourceError, SourceUnavailableError
 from common.ids import DiskKey
 from common.vsphere import attach
-from common.vsphere.attach import AttachedDisk, DiskFile
+from common.vsphere.disk import AttachedDisk, DiskFile
 from common.vsphere.faults import at_side
 from common.vsphere.machines import Machines
 

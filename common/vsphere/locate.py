@@ -19,7 +19,7 @@ from pathlib import Path
 
 from common.clock import Clock
 from common.errors import Fault, KeysapartError, SourceError
-from common.vsphere.attach import AttachedDisk
+from common.vsphere.disk import AttachedDisk
 from common.vsphere.faults import at_side
 
 DEFAULT_DEVICE_DIR = Path("/dev/disk/by-path")

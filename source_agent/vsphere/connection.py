@@ -17,7 +17,7 @@ from common.errors import KeysapartError, NotFoundError, SourceError, SourceUnav
 from common.extent import Extent
 from common.ids import DiskKey
 from common.vsphere import properties
-from common.vsphere.attach import AttachedDisk, DiskFile
+from common.vsphere.disk import AttachedDisk, DiskFile
 from common.vsphere.faults import CHANGED_AREAS, translate
 from common.vsphere.hot_add import HotAdd
 from common.vsphere.machines import PAUSE_SECONDS, Machines

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from common.errors import BusyError, ChangeTrackingError, NotFoundError, PreconditionError, QuiesceError, SourceError
 from common.ids import DiskKey
-from common.vsphere.attach import AttachedDisk
+from common.vsphere.disk import AttachedDisk
 from source_agent.vsphere.memory_site import UNITS, MemorySite, MemoryVm
 from source_agent.vsphere.naming import pick
 from source_agent.vsphere.past import Past

@@ -19,7 +19,7 @@ from typing import Protocol
 from common.extent import Extent
 from common.ids import DiskKey, ReplicaId
 from common.vm_configuration import VmConfiguration
-from common.vsphere.attach import AttachedDisk
+from common.vsphere.disk import AttachedDisk
 from source_agent.vsphere.past import Past
 
 

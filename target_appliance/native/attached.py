@@ -5,7 +5,7 @@ from pathlib import Path
 
 from common.clock import Clock
 from common.errors import KeysapartError
-from common.vsphere.attach import DiskFile
+from common.vsphere.disk import DiskFile
 from common.vsphere.locate import Locator
 from target_appliance.native.journal import Journal
 from target_appliance.native.made import MadeVm

@@ -12,7 +12,7 @@ from typing import Any, Final
 from common.clock import Clock
 from common.errors import PreconditionError, SourceUnavailableError, VCenterError
 from common.ids import DiskKey
-from common.vsphere.attach import DiskFile
+from common.vsphere.disk import DiskFile
 from target_appliance.native import blueprint, preflight
 from target_appliance.native.attached import Attached
 from target_appliance.native.blueprint import Blueprint, Disk

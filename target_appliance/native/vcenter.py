@@ -13,7 +13,7 @@ from common.clock import Clock
 from common.errors import NotFoundError, PreconditionError
 from common.ids import DiskKey
 from common.vsphere import attach, properties
-from common.vsphere.attach import AttachedDisk, DiskFile
+from common.vsphere.disk import AttachedDisk, DiskFile
 from common.vsphere.grants import Grants
 from common.vsphere.hot_add import HotAdd
 from common.vsphere.machines import Machines

@@ -3,7 +3,7 @@ import os
 import pytest
 
 from common.errors import Fault, SourceError, VCenterError
-from common.vsphere.attach import AttachedDisk
+from common.vsphere.disk import AttachedDisk
 from common.vsphere.locate import GONE_SECONDS, WAIT_SECONDS, Locator, size_of
 
 SIZE = 65536
