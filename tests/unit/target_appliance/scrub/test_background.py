@@ -4,6 +4,7 @@ import threading
 from datetime import datetime, timedelta
 
 import pytest
+from pydantic import ValidationError
 
 from target_appliance.audit.log import AuditLog
 from target_appliance.audit.recorder import Recorder
@@ -29,6 +30,12 @@ def test_the_rate_is_kept():
         budget.spend(1 << 20)
 
     assert clock.monotonic() - began == pytest.approx(10, abs=0.5)
+
+
+def test_a_rate_that_no_look_would_end_with_is_refused():
+    ScrubSettings(mib_per_second=1)
+    with pytest.raises(ValidationError):
+        ScrubSettings(mib_per_second=0.9)
 
 
 def test_it_ends_with_its_hours():
