@@ -154,7 +154,7 @@ class ScrubSettings(Section):
 
     enabled: bool = True
     mib_per_second: float = Field(default=20, ge=1, le=100_000)
-    """How much it reads at most; with less, a night of one hour might not do for one piece, and a look would never end."""
+    """How much it reads at most. With much less, one hour a night is too short for one piece, and no look ends."""
     hours: tuple[Annotated[int, Field(ge=0, le=23)], Annotated[int, Field(ge=0, le=24)]] | None = None
     """Hours of the day, by the machine's own time, in which it reads, such as ``[22, 6]``; any time if left out."""
     every_days: float = Field(default=30, ge=0.01, le=3650)
