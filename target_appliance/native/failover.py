@@ -18,9 +18,10 @@ from target_appliance.native.attached import Attached
 from target_appliance.native.blueprint import Blueprint, Disk
 from target_appliance.native.journal import Journal, State
 from target_appliance.native.made import MadeDisk, MadeVm, keys_of, unfit
+from target_appliance.native.places import Places
 from target_appliance.native.preflight import Surroundings
 from target_appliance.native.section import VCenterSection
-from target_appliance.native.vcenter import Places, TargetVCenter
+from target_appliance.native.vcenter import TargetVCenter
 from target_appliance.native.writer import write_disk
 from target_appliance.recovery.chain import DiskView
 from target_appliance.recovery.findings import Progress

@@ -3,14 +3,13 @@
 A change whose answer was lost raises; whoever repeats the step looks first, by marker, address or state.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 from pyVmomi import vim
 
 from common.clock import Clock
-from common.errors import NotFoundError, PreconditionError
+from common.errors import PreconditionError
 from common.ids import DiskKey
 from common.vsphere import attach, properties
 from common.vsphere.disk import AttachedDisk, DiskFile
@@ -20,31 +19,15 @@ from common.vsphere.machines import Machines
 from common.vsphere.properties import moref_of
 from common.vsphere.session import Session
 from common.vsphere.tasks import wait_for
-from target_appliance.native import made
+from target_appliance.native import made, places
 from target_appliance.native.blueprint import MARKER
 from target_appliance.native.made import KeyId, MadeVm
-from target_appliance.native.preflight import Host
+from target_appliance.native.places import Places
 from target_appliance.native.privileges import Place, wanted
 from target_appliance.native.section import VCenterSection
 
 _CHECK_AVAILABLE = 1
 """Bit of QueryCryptoKeyStatus: whether the provider has the key."""
-
-
-@dataclass(frozen=True, slots=True)
-class Places:
-    """References of what the configuration names."""
-
-    folder: Any
-    pool: Any
-    datastore: Any
-    free_bytes: int
-    networks: Mapping[str, Any]
-    """All that are there, by name."""
-    hosts: tuple[Host, ...]
-    appliance: str
-    """Moref of the appliance's own VM."""
-    appliance_encrypted: bool
 
 
 class TargetVCenter:
@@ -64,61 +47,8 @@ class TargetVCenter:
     # Reading.
 
     def places(self) -> Places:
-        """What the configuration names.
-
-        Raises:
-            NotFoundError: one of them is not there, or cannot be seen.
-        """
-        section = self._section
-        cluster = self._named(vim.ComputeResource, "cluster", section.cluster, ("host", "resourcePool"))
-        store = self._named(vim.Datastore, "datastore", section.datastore, ("summary.freeSpace",))
-        appliance = self._named(vim.VirtualMachine, "appliance_vm", section.appliance_vm, ("config.keyId", "parent"))
-        folder = self._folder(appliance.values.get("parent"))
-        hosts = {moref_of(one) for one in cluster.values.get("host") or []}
-        networks = properties.of_all(self.session, "listing the networks", vim.Network, ("name",))
-        return Places(
-            folder,
-            cluster.values["resourcePool"],
-            self.session.reference(vim.Datastore, store.moref),
-            int(store.values.get("summary.freeSpace") or 0),
-            {one.values["name"]: self._network(one.moref) for one in networks if "name" in one.values},
-            tuple(one for one in self._hosts(store.moref) if one.moref in hosts),
-            appliance.moref,
-            appliance.values.get("config.keyId") is not None,
-        )
-
-    def _folder(self, default: Any) -> Any:
-        if self._section.folder is None:
-            return default
-        found = self._named(vim.Folder, "folder", self._section.folder, ("childType",))
-        return self.session.reference(vim.Folder, found.moref)
-
-    def _named(self, kind: type, key: str, name: str, paths: Sequence[str]) -> properties.Found:
-        found = properties.of_all(self.session, f"looking for {key} {name}", kind, ("name", *paths))
-        named = [one for one in found if one.values.get("name") == name]
-        if len(named) == 1:
-            return named[0]
-        what = "is not at the vCenter" if not named else "is at the vCenter more than once"
-        raise NotFoundError(
-            f"{key} {name} {what}", subject=f"{key} {name}", next_step=f"set {key} in the [vcenter] section"
-        )
-
-    def _network(self, moref: str) -> Any:
-        kind = vim.dvs.DistributedVirtualPortgroup if moref.startswith("dvportgroup") else vim.Network
-        return self.session.reference(kind, moref)
-
-    def _hosts(self, datastore: str) -> list[Host]:
-        paths = ("name", "runtime.connectionState", "runtime.cryptoState", "datastore")
-        return [
-            Host(
-                one.moref,
-                str(one.values.get("name", one.moref)),
-                one.values.get("runtime.connectionState") == "connected",
-                str(one.values.get("runtime.cryptoState") or ""),
-                datastore in {moref_of(store) for store in one.values.get("datastore") or []},
-            )
-            for one in properties.of_all(self.session, "listing the hosts", vim.HostSystem, paths)
-        ]
+        """What the configuration names; raises NotFoundError as ``places.find`` does."""
+        return places.find(self.session, self._section)
 
     def provider(self, name: str) -> tuple[str | None, bool]:
         """Management type of a key provider, None when there is none of that name, and whether it is active."""
