@@ -23,7 +23,7 @@ class Places:
     datastore: Any
     free_bytes: int
     networks: Mapping[str, Any]
-    """All that are there, by name."""
+    """Those of the cluster, by name."""
     hosts: tuple[Host, ...]
     appliance: str
     """Moref of the appliance's own VM."""
@@ -36,18 +36,24 @@ def find(session: Session, section: VCenterSection) -> Places:
     Raises:
         NotFoundError: one of them is not there, or cannot be seen.
     """
-    cluster = _named(session, vim.ComputeResource, "cluster", section.cluster, ("host", "resourcePool"))
+    cluster = _named(session, vim.ComputeResource, "cluster", section.cluster, ("host", "network", "resourcePool"))
     store = _named(session, vim.Datastore, "datastore", section.datastore, ("summary.freeSpace",))
     appliance = _named(session, vim.VirtualMachine, "appliance_vm", section.appliance_vm, ("config.keyId", "parent"))
     folder = _folder(session, section, appliance.values.get("parent"))
     hosts = {moref_of(one) for one in cluster.values.get("host") or []}
+    # Of the cluster alone: another datacenter may have a network of the same name, and it need not be the isolated one.
+    reached = {moref_of(one) for one in cluster.values.get("network") or []}
     networks = properties.of_all(session, "listing the networks", vim.Network, ("name",))
     return Places(
         folder,
         cluster.values["resourcePool"],
         session.reference(vim.Datastore, store.moref),
         int(store.values.get("summary.freeSpace") or 0),
-        {one.values["name"]: _network(session, one.moref) for one in networks if "name" in one.values},
+        {
+            one.values["name"]: _network(session, one.moref)
+            for one in networks
+            if one.moref in reached and "name" in one.values
+        },
         tuple(one for one in _hosts(session, store.moref) if one.moref in hosts),
         appliance.moref,
         appliance.values.get("config.keyId") is not None,
