@@ -69,7 +69,8 @@ class Handles:
 
 def command(machine: Machine, accelerator: Accelerator, handles: Handles) -> list[str]:
     """The whole command line; the machine is stopped until the monitor starts it, and its serial port is stdout."""
-    words = [PROGRAM, "-nodefaults", "-no-user-config", "-S", "-no-reboot", "-sandbox", _SANDBOX]
+    # A guest that resets or ends itself stops, and did not come up; qemu that ends means that it does not work here.
+    words = [PROGRAM, "-nodefaults", "-no-user-config", "-S", "-no-reboot", "-no-shutdown", "-sandbox", _SANDBOX]
     words += ["-accel", accelerator, "-cpu", "host" if accelerator is Accelerator.KVM else "max"]
     words += ["-machine", "q35,dump-guest-core=off", "-m", str(machine.memory_mib), "-smp", str(machine.processors)]
     words += ["-nic", "none", "-vga", "std", "-display", "none"]

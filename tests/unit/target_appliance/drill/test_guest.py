@@ -32,3 +32,15 @@ def test_what_a_guest_writes_has_a_limit_and_qemu_lives_on(tmp_path, most, cut):
 
 def overlays(pid):
     return [path for path in Path(f"/proc/{pid}/fd").iterdir() if "memfd:overlay" in str(path.readlink())]
+
+
+def test_a_guest_that_resets_itself_did_not_come_up(tmp_path):
+    """A kernel that panics does; it is an outcome, no failure of qemu's."""
+    disk = tmp_path / "disk.raw"
+    reset = b"\xb0\xfe\xe6\x64\xf4\xeb\xfd"  # mov al, 0xfe; out 0x64, al; hlt; jmp to the hlt
+    disk.write_bytes(reset.ljust(510, b"\0") + b"\x55\xaa" + bytes(MIB - 512))
+    machine = Machine(Firmware.BIOS, 64, 1, (DrillDisk("disk-2000", "VirtualAHCIController", 0, 0),))
+    awaited = Awaited("never", None)
+    drill = Drill(machine, lambda _: str(disk), awaited, 5, MIB * 16, SystemClock(), lambda: False)
+
+    assert not drill.run((Accelerator.TCG,)).came_up
