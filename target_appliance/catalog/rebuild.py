@@ -1,6 +1,6 @@
 """The catalog and the store compared: what the store has is true, the catalog follows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -26,10 +26,6 @@ class Vault(Protocol):
         """Replicas of a tenant, those without a point included."""
         ...
 
-    def point_numbers(self, tenant: TenantId, replica: ReplicaId) -> Sequence[PointNumber]:
-        """Numbers of the committed points, rising."""
-        ...
-
     def point(self, tenant: TenantId, replica: ReplicaId, number: PointNumber) -> PointRecord:
         """One point's record. Raises DamagedError."""
         ...
@@ -38,8 +34,8 @@ class Vault(Protocol):
         """Numbers of the points that were dropped, rising."""
         ...
 
-    def stored_bytes(self, tenant: TenantId, replica: ReplicaId, number: PointNumber) -> int:
-        """Bytes that a point's files take."""
+    def every_stored_bytes(self, tenant: TenantId, replica: ReplicaId) -> Mapping[PointNumber, int]:
+        """What each committed point's files take, rising by point."""
         ...
 
 
@@ -89,13 +85,14 @@ def read_vault(vault: Vault, only: tuple[TenantId, ReplicaId] | None = None) -> 
     for tenant in tenants:
         for replica in vault.replicas(tenant) if only is None else (only[1],):
             dropped |= {(tenant, replica, number) for number in vault.dropped_numbers(tenant, replica)}
-            for number in vault.point_numbers(tenant, replica):
+            stored_bytes = vault.every_stored_bytes(tenant, replica)
+            for number in stored_bytes:
                 try:
                     record = vault.point(tenant, replica, number)
                 except DamagedError as error:
                     damaged[tenant, replica, number] = error.message
                     continue
-                rows.add(row_of(record, vault.stored_bytes(tenant, replica, number)))
+                rows.add(row_of(record, stored_bytes[number]))
                 names[tenant, replica] = record.vm_name
     return Held(tenants, names, frozenset(rows), damaged, frozenset(dropped))
 

@@ -57,9 +57,7 @@ def _plan(context: typer.Context, replica: AllOr = None, tenant: Tenant = None, 
         with opened(configured(context)) as held:
             for row in chosen(held, replica, tenant):
                 planned = plan(held.vault, row.tenant, row.replica)
-                bytes_of = {
-                    one.number: held.vault.stored_bytes(row.tenant, row.replica, one.number) for one in planned.verdicts
-                }
+                bytes_of = held.vault.every_stored_bytes(row.tenant, row.replica)
                 found.append(_planned(row, planned, bytes_of))
                 lines += _lines(row, planned, found[-1]["dropped_bytes"])
             lag, now = held.vault.time.lag(), held.vault.time.now()
@@ -146,12 +144,12 @@ def _planned(row: "ReplicaRow", planned: "Plan", bytes_of: dict[Any, int]) -> di
                 "kept": verdict.kept,
                 "reasons": list(verdict.reasons),
                 "locked_until": None if record.locked_until is None else _iso(record.locked_until),
-                "stored_bytes": bytes_of[verdict.number],
+                "stored_bytes": bytes_of.get(verdict.number, 0),
             }
             for verdict, record in zip(planned.verdicts, planned.records, strict=True)
         ],
         "dropped": len(planned.drops),
-        "dropped_bytes": sum(bytes_of[verdict.number] for verdict in planned.drops),
+        "dropped_bytes": sum(bytes_of.get(verdict.number, 0) for verdict in planned.drops),
         "damaged": [{"point": number, "cause": cause} for number, cause in sorted(planned.damaged.items())],
     }
 

@@ -85,13 +85,14 @@ def _points(context: typer.Context, replica: ReplicaName, tenant: Tenant = None,
         listed, damaged = [], []
         with opened(configured(context)) as held:
             row = held.find_replica(replica, tenant)
-            for number in held.vault.point_numbers(row.tenant, row.replica):
+            stored_bytes = held.vault.every_stored_bytes(row.tenant, row.replica)
+            for number in stored_bytes:
                 try:
                     record = held.vault.point(row.tenant, row.replica, number)
                 except DamagedError as error:
                     damaged.append({"point": number, "cause": error.message})
                 else:
-                    listed.append(_point(record, held.vault.stored_bytes(row.tenant, row.replica, number)))
+                    listed.append(_point(record, stored_bytes[number]))
         lines = table(
             ("point", "of", "kind", "consistency", "MiB", "disks"),
             [

@@ -31,9 +31,10 @@ def drop(  # noqa: PLR0917  the vault's, which names them
         BusyError: a point is just being made.
     """
     with KeyFiles(store).still_kept(tenant):
-        if point not in points.numbers(store, tenant, replica):
+        kept = points.numbers(store, tenant, replica)
+        if point not in kept:
             raise points.no_point(replica, point)
-        if point == points.folders(store, tenant, replica)[-1]:
+        if point == kept[-1]:
             raise PreconditionError(
                 f"point {point} is the newest of replica {replica}, and the newest is never dropped",
                 subject=f"point {point}",

@@ -40,13 +40,25 @@ def recorded(store: Store, tenant: TenantId, replica: ReplicaId) -> tuple[PointN
 
 def stored_bytes(store: Store, tenant: TenantId, replica: ReplicaId, point: PointNumber) -> int:
     """Bytes that a kept point costs: its files, and those of the dropped points right below it."""
-    total = folder_bytes(store, names.point_folder(tenant, replica, point))
     gone = dropped(store, tenant, replica)
+    total = folder_bytes(store, names.point_folder(tenant, replica, point))
     for lower in reversed([number for number in folders(store, tenant, replica) if number < point]):
         if lower not in gone:
             break
         total += folder_bytes(store, names.point_folder(tenant, replica, lower))
     return total
+
+
+def every_stored_bytes(store: Store, tenant: TenantId, replica: ReplicaId) -> dict[PointNumber, int]:
+    """The same of every kept point, in one pass."""
+    gone = dropped(store, tenant, replica)
+    found: dict[PointNumber, int] = {}
+    below = 0
+    for number in folders(store, tenant, replica):
+        below += folder_bytes(store, names.point_folder(tenant, replica, number))
+        if number not in gone:
+            found[number], below = below, 0
+    return found
 
 
 def folder_bytes(store: Store, folder: str) -> int:
@@ -63,7 +75,9 @@ def folder_bytes(store: Store, folder: str) -> int:
 
 def read_kept(store: Store, tenant: TenantId, replica: ReplicaId, point: PointNumber) -> PointRecord:
     """The record of a point that is not dropped. Raises NotFoundError, DamagedError."""
-    if point not in folders(store, tenant, replica) or point in dropped(store, tenant, replica):
+    # A point that is there is asked for by itself: whoever reads all of them would list all for each.
+    there = store.names(names.point_folder(tenant, replica, point)) or point in folders(store, tenant, replica)
+    if not there or point in dropped(store, tenant, replica):
         raise no_point(replica, point)
     return read_point(store, tenant, replica, point)[0]
 
@@ -77,7 +91,7 @@ def newest(store: Store, tenant: TenantId, replica: ReplicaId) -> PointRecord | 
 def newest_first(store: Store, tenant: TenantId, replica: ReplicaId) -> Iterator[PointRecord]:
     """The kept points, falling, each read when it is asked for. Raises DamagedError."""
     for number in reversed(numbers(store, tenant, replica)):
-        yield read_kept(store, tenant, replica, number)
+        yield read_point(store, tenant, replica, number)[0]
 
 
 def no_point(replica: ReplicaId, point: PointNumber) -> NotFoundError:

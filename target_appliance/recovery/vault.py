@@ -155,6 +155,10 @@ class Vault:
         """Bytes that a point's files take, and those of the dropped points right below it."""
         return points.stored_bytes(self._store, tenant, replica, number)
 
+    def every_stored_bytes(self, tenant: TenantId, replica: ReplicaId) -> dict[PointNumber, int]:
+        """The same of every kept point, for who wants them all."""
+        return points.every_stored_bytes(self._store, tenant, replica)
+
     def drop(self, tenant: TenantId, replica: ReplicaId, point: PointNumber, reason: str) -> None:
         """Drop a point for good; its space comes back with ``reclaim``. See ``dropped.drop``.
 

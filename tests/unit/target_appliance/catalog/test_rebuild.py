@@ -27,9 +27,6 @@ class ListedVault:
     def replicas(self, tenant: TenantId) -> list[ReplicaId]:
         return sorted({record.replica for record in self.held if record.tenant == tenant})
 
-    def point_numbers(self, tenant: TenantId, replica: ReplicaId) -> list[PointNumber]:
-        return sorted(record.number for record in self.held if (record.tenant, record.replica) == (tenant, replica))
-
     def point(self, tenant: TenantId, replica: ReplicaId, number: PointNumber) -> PointRecord:
         if number in self.broken:
             raise DamagedError(f"point {number} is damaged", subject=f"point {number}", next_step="restore it")
@@ -42,8 +39,9 @@ class ListedVault:
     def dropped_numbers(self, tenant: TenantId, replica: ReplicaId) -> tuple[PointNumber, ...]:
         return self.dropped
 
-    def stored_bytes(self, tenant: TenantId, replica: ReplicaId, number: PointNumber) -> int:
-        return self.sizes.get((tenant, replica, number), 1000)
+    def every_stored_bytes(self, tenant: TenantId, replica: ReplicaId) -> dict[PointNumber, int]:
+        numbers = sorted(record.number for record in self.held if (record.tenant, record.replica) == (tenant, replica))
+        return {number: self.sizes.get((tenant, replica, number), 1000) for number in numbers}
 
 
 VAULT = ListedVault([record(1), record(2), record(1, "db", replica=VM2)], bare_tenants=(GLOBEX,))

@@ -212,3 +212,6 @@ def test_what_a_point_costs_counts_the_dropped_ones_below_it():
 
     assert world.vault.stored_bytes(TENANT, REPLICA, 3) == before[2] + before[3]
     assert world.vault.stored_bytes(TENANT, REPLICA, 1) == before[1]
+    kept = world.vault.point_numbers(TENANT, REPLICA)
+    each = {number: world.vault.stored_bytes(TENANT, REPLICA, number) for number in kept}
+    assert world.vault.every_stored_bytes(TENANT, REPLICA) == each
